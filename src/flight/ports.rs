@@ -1,0 +1,152 @@
+//! What the fetch needs of the world: a place for blobs, a place for small records, a way to decide who fetches,
+//! and sources of bytes. `proxy/` adapts disk and upstreams to these.
+
+use std::fmt;
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::oci::Digest;
+
+/// A boxed future, so that the traits can be used as `dyn`.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Content by digest.
+pub trait Blobs: Send + Sync + 'static {
+    /// The committed blob, if it is there.
+    fn open<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, io::Result<Option<Arc<dyn Blob>>>>;
+
+    /// A new place to write `len` bytes to; `None`: as many as come. Fails with [`StageError::NoRoom`] where the limits
+    /// have no place for them.
+    fn stage(&self, len: Option<u64>) -> BoxFuture<'_, Result<Arc<dyn Stage>, StageError>>;
+
+    /// Makes the stage, whose `len` bytes were verified against `digest`, the committed blob. When it returns, the blob
+    /// is durable and [`Blobs::open`] finds it.
+    fn commit<'a>(
+        &'a self,
+        stage: Arc<dyn Stage>,
+        len: u64,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, io::Result<()>>;
+}
+
+/// Committed content. Stays readable while it is held, whatever happens to its name.
+pub trait Blob: Send + Sync + fmt::Debug {
+    /// Its length in bytes.
+    fn len(&self) -> u64;
+
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of `range`, or a first part of them that is not empty.
+    fn read(&self, range: Range<u64>) -> BoxFuture<'_, io::Result<Chunk>>;
+}
+
+/// Bytes on their way out.
+#[derive(Debug, Clone)]
+pub enum Chunk {
+    /// In memory.
+    Bytes(Bytes),
+    /// In a local file, for the sender to choose how to send them.
+    File(FileSlice),
+}
+
+/// A part of an open local file.
+#[derive(Debug, Clone)]
+pub struct FileSlice {
+    /// The file, open for reading at positions.
+    pub file: Arc<File>,
+    /// The part: within the file's bytes.
+    pub range: Range<u64>,
+}
+
+/// A place that a fetch writes to. Removed when dropped without a commit.
+///
+/// Writes come from one thread at a time; reads of what was written may come from any.
+pub trait Stage: Send + Sync + fmt::Debug {
+    /// Writes `bytes` at `offset`. Blocks.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Fills `buffer` from `offset`, of bytes that were written. Blocks.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// The bytes of `range`, all of which were written, for sending.
+    fn chunk(&self, range: Range<u64>) -> Chunk;
+
+    /// For the store's own use at commit.
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// Why there is no stage.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The limits leave no room for it.
+    #[error("no room for {needed} bytes")]
+    NoRoom {
+        /// What was asked for.
+        needed: u64,
+    },
+    /// The disk failed.
+    #[error("the data directory cannot be written")]
+    Io(#[from] io::Error),
+}
+
+/// Where a blob's bytes may be had from: one repository of one upstream.
+pub trait Source: Send + Sync + fmt::Debug {
+    /// Tells sources apart within a flight: the repository.
+    fn key(&self) -> &str;
+
+    /// Asks for the bytes from `range.start` on; `None`: the whole blob, without a `Range`. Returns when the answer's
+    /// head is there, before `deadline`.
+    fn fetch(
+        &self,
+        range: Option<Range<u64>>,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Fetched, FetchError>>;
+}
+
+/// An answer whose body is still to come.
+pub struct Fetched {
+    /// Offset of the body's first byte: the range's start, or 0 where the range was ignored.
+    pub start: u64,
+    /// Length of the whole blob, if the answer tells.
+    pub total: Option<u64>,
+    /// The bytes.
+    pub body: Box<dyn Body>,
+}
+
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetched")
+            .field("start", &self.start)
+            .field("total", &self.total)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes as they arrive.
+pub trait Body: Send {
+    /// The next bytes, never empty; `None` at a clean end. Fails when they break off, stall or are more or fewer than
+    /// announced. Safe to cancel.
+    fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, FetchError>>>;
+}
+
+/// Why a source gave nothing, or no more. Shared by all readers of a flight, hence `Arc` where they are kept.
+pub type FetchError = Arc<dyn SourceFailure>;
+
+/// What a flight must know of a source's failure; everything else is for whoever answers the client.
+pub trait SourceFailure: std::error::Error + Send + Sync + 'static {
+    /// Short name for logs and metrics.
+    fn reason(&self) -> &'static str;
+
+    /// For whoever knows the concrete type.
+    fn as_any(&self) -> &dyn std::any::Any;
+}

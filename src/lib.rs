@@ -1,0 +1,8 @@
+//! Layby: a caching pull-through proxy for container registries.
+
+pub mod config;
+pub mod flight;
+pub mod oci;
+pub mod proxy;
+pub mod runtime;
+pub mod telemetry;

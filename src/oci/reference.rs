@@ -1,0 +1,125 @@
+//! Tags, and references: a tag or a digest (distribution-spec, "Pulling manifests", `<reference>`).
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Digest, DigestError};
+
+/// A tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`. Safe as a file name (it is never `.` or `..`).
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(Box<str>);
+
+/// A text outside the grammar of tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a tag is 1 to 128 letters, digits, '_', '.' and '-', and does not start with '.' or '-'")]
+pub struct TagError;
+
+impl Tag {
+    /// The tag as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Tag {
+    type Err = TagError;
+
+    fn from_str(text: &str) -> Result<Self, TagError> {
+        let is_first = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let is_rest = |b: u8| is_first(b) || b == b'.' || b == b'-';
+        match text.as_bytes() {
+            [first, rest @ ..]
+                if rest.len() < 128 && is_first(*first) && rest.iter().all(|&b| is_rest(b)) =>
+            {
+                Ok(Self(text.into()))
+            }
+            _ => Err(TagError),
+        }
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a manifest is asked by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reference {
+    /// A mutable name.
+    Tag(Tag),
+    /// The content itself.
+    Digest(Digest),
+}
+
+/// Why a text is neither a tag nor a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    /// It has no colon and is not a tag.
+    #[error(transparent)]
+    Tag(#[from] TagError),
+    /// It has a colon and is not a digest.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+}
+
+impl Reference {
+    /// The reference as written in a path.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Tag(tag) => tag.as_str(),
+            Self::Digest(digest) => digest.as_str(),
+        }
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    /// A tag cannot hold a colon, so a colon makes it a digest.
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        if text.contains(':') {
+            Ok(Self::Digest(text.parse()?))
+        } else {
+            Ok(Self::Tag(text.parse()?))
+        }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_colon_makes_a_reference_a_digest() {
+        assert!(matches!("latest".parse(), Ok(Reference::Tag(_))));
+        let digest = Digest::sha256(b"x").to_string();
+        assert!(matches!(digest.parse(), Ok(Reference::Digest(_))));
+        assert!(matches!(
+            "sha256:baddigeststring".parse::<Reference>(),
+            Err(ReferenceError::Digest(_))
+        ));
+    }
+
+    #[test]
+    fn tags_outside_the_grammar_are_refused() {
+        for bad in ["", ".", "..", ".a", "-a", "a/b", "a b", &"a".repeat(129)] {
+            assert_eq!(bad.parse::<Tag>(), Err(TagError), "{bad}");
+        }
+        assert!("a".repeat(128).parse::<Tag>().is_ok());
+        assert!("_v1.2-RC".parse::<Tag>().is_ok());
+    }
+}

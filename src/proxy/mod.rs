@@ -1,0 +1,20 @@
+//! The decisions: hit, miss, join, stale, bypass; freshness, negative answers, membership.
+//!
+//! Adapts `store` and `upstream` to the traits that `flight` owns. Picks no status code: that is `server/reject.rs`.
+//! Imports `flight`, `store`, `upstream`, `oci`, `config` values, `telemetry` and `runtime`.
+
+mod outcome;
+
+pub use outcome::{BypassReason, CacheOutcome, StaleReason};
+
+use crate::config::UpstreamName;
+use crate::oci::RepoName;
+
+/// A repository of an upstream: where content belongs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The upstream.
+    pub upstream: UpstreamName,
+    /// Its repository, with `library/` where Docker Hub wants it.
+    pub repository: RepoName,
+}

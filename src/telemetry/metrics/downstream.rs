@@ -1,0 +1,86 @@
+//! What clients asked and got.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// Counters of the server side.
+#[derive(Debug)]
+pub struct DownstreamMetrics {
+    requests: Family<RequestLabels, Counter>,
+    served_bytes: Family<ServedLabels, Counter>,
+    time_to_first_byte: Family<FirstByteLabels, Histogram>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: &'static str,
+    status: u16,
+    cache: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServedLabels {
+    upstream: String,
+    source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FirstByteLabels {
+    cache: &'static str,
+}
+
+impl DownstreamMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            requests: Family::default(),
+            served_bytes: Family::default(),
+            time_to_first_byte: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.0005, 4.0, 9))
+            }),
+        };
+        registry.register("requests", "Requests answered", metrics.requests.clone());
+        registry.register(
+            "served_bytes",
+            "Body bytes sent",
+            metrics.served_bytes.clone(),
+        );
+        registry.register(
+            "time_to_first_byte_seconds",
+            "From a request's head to the first byte of its answer's body",
+            metrics.time_to_first_byte.clone(),
+        );
+        metrics
+    }
+
+    /// Counts an answered request.
+    pub fn request(&self, route: &'static str, status: u16, cache: &'static str) {
+        self.requests
+            .get_or_create(&RequestLabels {
+                route,
+                status,
+                cache,
+            })
+            .inc();
+    }
+
+    /// Counts body bytes sent; `source` says where they came from.
+    pub fn served(&self, upstream: &str, source: &'static str, bytes: u64) {
+        let labels = ServedLabels {
+            upstream: upstream.to_owned(),
+            source,
+        };
+        self.served_bytes.get_or_create(&labels).inc_by(bytes);
+    }
+
+    /// Takes in the time that a client waited for its first body byte.
+    pub fn first_byte(&self, cache: &'static str, after: Duration) {
+        self.time_to_first_byte
+            .get_or_create(&FirstByteLabels { cache })
+            .observe(after.as_secs_f64());
+    }
+}

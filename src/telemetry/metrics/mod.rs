@@ -1,0 +1,104 @@
+//! Metrics in Prometheus' text format: one file per family, base units, closed label sets.
+//!
+//! Passed down as `Arc<Metrics>`; there is no global registry.
+
+mod cache;
+mod downstream;
+mod flight;
+mod upstream;
+
+use prometheus_client::registry::Registry;
+
+pub use cache::CacheMetrics;
+pub use downstream::DownstreamMetrics;
+pub use flight::FlightMetrics;
+pub use upstream::UpstreamMetrics;
+
+/// All metrics of one instance.
+#[derive(Debug)]
+pub struct Metrics {
+    /// What clients asked and got.
+    pub downstream: DownstreamMetrics,
+    /// What upstreams were asked and gave.
+    pub upstream: UpstreamMetrics,
+    /// Fetches under way.
+    pub flight: FlightMetrics,
+    /// What is on disk.
+    pub cache: CacheMetrics,
+    registry: Registry,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("layby");
+        Self {
+            downstream: DownstreamMetrics::register(&mut registry),
+            upstream: UpstreamMetrics::register(&mut registry),
+            flight: FlightMetrics::register(&mut registry),
+            cache: CacheMetrics::register(&mut registry),
+            registry,
+        }
+    }
+}
+
+impl Metrics {
+    /// The text that a scrape gets.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names that dashboards depend on.
+    #[test]
+    fn every_documented_metric_is_exported() {
+        let metrics = Metrics::default();
+        metrics.downstream.request("blob", 200, "hit");
+        metrics.downstream.served("docker.io", "cache", 1);
+        metrics
+            .downstream
+            .first_byte("hit", std::time::Duration::from_millis(1));
+        metrics.upstream.request("docker.io", "blob", "200");
+        metrics.upstream.received("docker.io", 1);
+        metrics.upstream.wasted("docker.io", 1);
+        metrics.upstream.resumed("docker.io");
+        metrics.upstream.token_exchange("docker.io", "ok");
+        metrics.upstream.rate_limit_remaining("docker.io", 1);
+        metrics.upstream.verify_failed("docker.io");
+        metrics.cache.stale_served("docker.io", "unreachable");
+        metrics.cache.bypassed("too_large");
+        metrics.cache.evicted("size");
+        let text = metrics.render();
+        for name in [
+            "requests_total{",
+            "served_bytes_total{",
+            "upstream_requests_total{",
+            "upstream_bytes_total{",
+            "upstream_wasted_bytes_total{",
+            "time_to_first_byte_seconds_count{",
+            "flights ",
+            "flight_readers ",
+            "collapsed_total ",
+            "resumes_total{",
+            "verify_failures_total{",
+            "stale_served_total{",
+            "bypass_total{",
+            "evictions_total{",
+            "cache_bytes ",
+            "cache_blobs ",
+            "token_exchanges_total{",
+            "upstream_ratelimit_remaining{",
+        ] {
+            assert!(
+                text.contains(&format!("\nlayby_{name}")),
+                "{name} is missing in\n{text}"
+            );
+        }
+    }
+}
