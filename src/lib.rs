@@ -6,3 +6,4 @@ pub mod oci;
 pub mod proxy;
 pub mod runtime;
 pub mod telemetry;
+pub mod upstream;
