@@ -59,6 +59,21 @@ pub enum Chunk {
     File(FileSlice),
 }
 
+impl Chunk {
+    /// Number of bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(slice) => slice.range.end.saturating_sub(slice.range.start),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A part of an open local file.
 #[derive(Debug, Clone)]
 pub struct FileSlice {

@@ -3,8 +3,14 @@
 //! Adapts `store` and `upstream` to the traits that `flight` owns. Picks no status code: that is `server/reject.rs`.
 //! Imports `flight`, `store`, `upstream`, `oci`, `config` values, `telemetry` and `runtime`.
 
+mod answer;
+mod blob_answer;
+mod error;
 mod outcome;
 
+pub use answer::{BlobUse, CatalogPage, ListAnswer, ManifestAnswer};
+pub use blob_answer::{BlobAnswer, BlobContent, BlobReader, BrokenBody};
+pub use error::{Error, What};
 pub use outcome::{BypassReason, CacheOutcome, StaleReason};
 
 use crate::config::UpstreamName;
