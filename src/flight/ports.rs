@@ -18,7 +18,7 @@ use crate::oci::Digest;
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Content by digest.
-pub trait Blobs: Send + Sync + 'static {
+pub trait Blobs: Send + Sync + fmt::Debug + 'static {
     /// The committed blob, if it is there.
     fn open<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, io::Result<Option<Arc<dyn Blob>>>>;
 
@@ -90,9 +90,6 @@ pub trait Stage: Send + Sync + fmt::Debug {
     /// Writes `bytes` at `offset`. Blocks.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Fills `buffer` from `offset`, of bytes that were written. Blocks.
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
-
     /// The bytes of `range`, all of which were written, for sending.
     fn chunk(&self, range: Range<u64>) -> Chunk;
 
@@ -126,6 +123,9 @@ pub trait Source: Send + Sync + fmt::Debug {
         range: Option<Range<u64>>,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Fetched, FetchError>>;
+
+    /// Called once the blob is committed, on each source that answered for it: its repository is proven to have it.
+    fn delivered(&self) -> BoxFuture<'_, ()>;
 }
 
 /// An answer whose body is still to come.

@@ -3,7 +3,9 @@
 //! The only place that spawns tasks. Imports nothing of this crate.
 
 mod clock;
+mod pool;
 mod tasks;
 
 pub use clock::Clock;
+pub use pool::Pool;
 pub use tasks::Tasks;

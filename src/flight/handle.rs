@@ -1,0 +1,172 @@
+//! A client's side of a flight: whether it may read, and the reading.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::Wish;
+use super::ports::{Blob, Chunk, FetchError};
+use super::shared::{Failure, Flight};
+use super::state::{Admission, Readable};
+use crate::telemetry::Metrics;
+
+/// Most bytes that one chunk covers.
+const CHUNK_BYTES: u64 = 1024 * 1024;
+
+/// A client's place in a flight. Holding it keeps the fetch wanted.
+#[derive(Debug)]
+pub struct Handle {
+    flight: Arc<Flight>,
+    source: String,
+    proven: bool,
+    _presence: Presence,
+    metrics: Arc<Metrics>,
+}
+
+/// What is known before the first byte is sent.
+#[derive(Debug)]
+pub enum Head {
+    /// It is being fetched, and this client may read it. The size, if the upstream told.
+    Fetching(Option<u64>),
+    /// It had been committed in the meantime.
+    Stored(Arc<dyn Blob>),
+}
+
+/// Why a client may not read.
+#[derive(Debug, Clone)]
+pub enum Refusal {
+    /// Its own repository did not answer for the blob.
+    Source(FetchError),
+    /// The flight failed.
+    Failed(Failure),
+    /// Nothing was known at the deadline.
+    TimedOut,
+}
+
+/// Counts one reader of a flight.
+#[derive(Debug)]
+struct Presence {
+    flight: Arc<Flight>,
+    metrics: Arc<Metrics>,
+}
+
+impl Presence {
+    /// For a reader that the flight has counted in.
+    fn counted(flight: Arc<Flight>, metrics: Arc<Metrics>) -> Self {
+        metrics.flight.readers.inc();
+        Self { flight, metrics }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.metrics.flight.readers.dec();
+        self.flight.left();
+    }
+}
+
+impl Handle {
+    /// For a reader that the flight has counted in.
+    pub(super) fn new(flight: Arc<Flight>, wish: &Wish, metrics: Arc<Metrics>) -> Self {
+        Self {
+            _presence: Presence::counted(Arc::clone(&flight), Arc::clone(&metrics)),
+            flight,
+            source: wish.source.key().to_owned(),
+            proven: wish.proven,
+            metrics,
+        }
+    }
+
+    /// Waits until it is known whether this client may read, and how much there is.
+    pub async fn head(&self, deadline: Instant) -> Result<Head, Refusal> {
+        let mut changes = self.flight.watch();
+        loop {
+            changes.borrow_and_update();
+            if let Some(blob) = self.flight.stored.get() {
+                return Ok(Head::Stored(Arc::clone(blob)));
+            }
+            match self
+                .flight
+                .with(|state| state.admission(&self.source, self.proven))
+            {
+                // Between the answer and the stage there is a moment without a place to read from.
+                Admission::Admitted(size) if self.flight.stage.get().is_some() => {
+                    return Ok(Head::Fetching(size));
+                }
+                Admission::Admitted(_) | Admission::Wait => {}
+                Admission::Refused(error) => return Err(Refusal::Source(error)),
+                Admission::Failed(why) => return Err(Refusal::Failed(why)),
+            }
+            match timeout_at(deadline, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Refusal::Failed(Failure::Aborted)),
+                Err(_) => return Err(Refusal::TimedOut),
+            }
+        }
+    }
+
+    /// A reader of `range`, or of everything. For a client that was admitted.
+    pub fn reader(&self, range: Option<Range<u64>>) -> Reader {
+        let size = self.flight.with(|state| state.size());
+        let whole = match &range {
+            None => true,
+            Some(range) => range.start == 0 && size.is_some_and(|size| range.end >= size),
+        };
+        // The handle is a reader already, so the flight has not been told to stop and counts this one too.
+        self.flight.joined(whole);
+        Reader {
+            changes: self.flight.watch(),
+            position: range.as_ref().map_or(0, |range| range.start),
+            end: range.map(|range| range.end),
+            whole,
+            _presence: Presence::counted(Arc::clone(&self.flight), Arc::clone(&self.metrics)),
+            flight: Arc::clone(&self.flight),
+        }
+    }
+}
+
+/// Reads a flight's bytes as they land.
+#[derive(Debug)]
+pub struct Reader {
+    flight: Arc<Flight>,
+    changes: watch::Receiver<u64>,
+    position: u64,
+    /// `None`: to the end, wherever it is.
+    end: Option<u64>,
+    whole: bool,
+    _presence: Presence,
+}
+
+impl Reader {
+    /// The next bytes; `None` at the end. After an error the client's connection must be broken. Safe to cancel.
+    pub async fn next(&mut self) -> Option<Result<Chunk, Failure>> {
+        loop {
+            self.changes.borrow_and_update();
+            // A reader of a part is done with its last byte; a reader of the whole hears of the digest first.
+            if !self.whole && self.end.is_some_and(|end| self.position >= end) {
+                return None;
+            }
+            match self
+                .flight
+                .with(|state| state.readable(self.position, self.whole))
+            {
+                Readable::Upto(limit) => return self.chunk(limit).map(Ok),
+                Readable::End => return None,
+                Readable::Failed(why) => return Some(Err(why)),
+                Readable::Wait => {}
+            }
+            if self.changes.changed().await.is_err() {
+                return Some(Err(Failure::Aborted));
+            }
+        }
+    }
+
+    fn chunk(&mut self, limit: u64) -> Option<Chunk> {
+        let limit = self.end.map_or(limit, |end| limit.min(end));
+        let range = self.position..limit.min(self.position.saturating_add(CHUNK_BYTES));
+        self.position = range.end;
+        self.flight.stage.get().map(|stage| stage.chunk(range))
+    }
+}

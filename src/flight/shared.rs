@@ -1,0 +1,156 @@
+//! One flight, as its leader, its writer and its readers share it.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::ports::{Blob, FetchError, Fetched, Source, Stage};
+use super::state::{Abandoned, State};
+use crate::config::UpstreamName;
+use crate::oci::Digest;
+
+/// What is fetched once: a digest, of one upstream, so that one upstream's slowness or lies never reach another's clients.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The upstream.
+    pub upstream: UpstreamName,
+    /// The blob.
+    pub digest: Digest,
+}
+
+/// Why a flight brought nothing, or not all.
+#[derive(Debug, Clone)]
+pub enum Failure {
+    /// Its sources failed; this is the failure that tells most.
+    Source(FetchError),
+    /// What came does not match the digest, or not the announced size.
+    Corrupt(Arc<str>),
+    /// The data directory failed.
+    Store(Arc<io::Error>),
+    /// Not stored, for this reason: each client has to fetch for itself. The answer of the source that was asked is there for
+    /// the first who takes it.
+    Bypass(Uncached, Arc<Mutex<Option<Fetched>>>),
+    /// The fetch ended without a result: nobody wanted it any more, Layby is stopping, or it panicked.
+    Aborted,
+}
+
+/// Why a blob is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncached {
+    /// Larger than what is stored at all.
+    TooLarge,
+    /// No room for it.
+    NoRoom,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(error) => write!(f, "{error}"),
+            Self::Corrupt(what) => f.write_str(what),
+            Self::Store(error) => write!(f, "the data directory failed: {error}"),
+            Self::Bypass(reason, _) => write!(f, "not stored: {reason:?}"),
+            Self::Aborted => f.write_str("the fetch was ended"),
+        }
+    }
+}
+
+/// State shared by all who have to do with a flight.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) key: Key,
+    state: Mutex<State<FetchError, Failure>>,
+    /// The sources, in the order in which the state numbers them.
+    sources: Mutex<Vec<Arc<dyn Source>>>,
+    /// Counts what readers should look at again.
+    changes: watch::Sender<u64>,
+    pub(super) stage: OnceLock<Arc<dyn Stage>>,
+    /// The blob, if the leader's second look found it stored.
+    pub(super) stored: OnceLock<Arc<dyn Blob>>,
+    /// Ends the fetch.
+    pub(super) cancel: CancellationToken,
+    /// Held while the flight goes on without readers.
+    unattended: Mutex<Option<OwnedSemaphorePermit>>,
+    unattended_limit: Arc<Semaphore>,
+}
+
+impl Flight {
+    pub(super) fn new(key: Key, source: Arc<dyn Source>, unattended_limit: Arc<Semaphore>) -> Self {
+        Self {
+            key,
+            state: Mutex::new(State::new(source.key())),
+            sources: Mutex::new(vec![source]),
+            changes: watch::Sender::new(0),
+            stage: OnceLock::new(),
+            stored: OnceLock::new(),
+            cancel: CancellationToken::new(),
+            unattended: Mutex::new(None),
+            unattended_limit,
+        }
+    }
+
+    /// Looks at, or moves, the state. Short: no I/O happens under this lock.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&mut State<FetchError, Failure>) -> T) -> T {
+        look(&mut self.state.lock())
+    }
+
+    /// Has every reader look again.
+    pub(super) fn publish(&self) {
+        self.changes
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(super) fn source(&self, index: usize) -> Option<Arc<dyn Source>> {
+        self.sources.lock().get(index).cloned()
+    }
+
+    /// Adds a source, unless its repository is one already.
+    pub(super) fn add_source(&self, source: Arc<dyn Source>) {
+        let mut sources = self.sources.lock();
+        if self.with(|state| state.add_source(source.key())) {
+            sources.push(source);
+        }
+    }
+
+    /// Counts a reader in. Fails when the fetch was told to stop for want of readers: then it is no flight to join.
+    pub(super) fn joined(&self, full: bool) -> bool {
+        let mut unattended = self.unattended.lock();
+        if self.cancel.is_cancelled() {
+            return false;
+        }
+        self.with(|state| state.reader_joined(full));
+        unattended.take();
+        true
+    }
+
+    /// Counts a reader out, and decides whether the fetch goes on without any.
+    pub(super) fn left(&self) {
+        let mut unattended = self.unattended.lock();
+        match self.with(State::reader_left) {
+            Abandoned::NotYet => {}
+            Abandoned::Stop => self.cancel.cancel(),
+            Abandoned::Finish => match Arc::clone(&self.unattended_limit).try_acquire_owned() {
+                Ok(permit) => *unattended = Some(permit),
+                Err(_) => self.cancel.cancel(),
+            },
+        }
+    }
+
+    /// The fetch has ended, so it no longer counts as unattended.
+    pub(super) fn ended(&self) {
+        self.unattended.lock().take();
+    }
+
+    pub(super) fn fail(&self, why: Failure) {
+        self.with(|state| state.failed(why));
+        self.publish();
+    }
+}
