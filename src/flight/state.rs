@@ -404,6 +404,3 @@ impl<E: Clone, F: Clone> State<E, F> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -56,15 +56,13 @@ fn work(queue: &Mutex<Receiver<Job>>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
 
     #[test]
     fn a_panicking_job_does_not_end_its_thread() {
         let pool = Pool::new("test", 1).unwrap();
         pool.run(|| panic!("on purpose"));
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = channel();
         pool.run(move || sender.send(7).unwrap());
         assert_eq!(receiver.recv().unwrap(), 7);
     }

@@ -1,4 +1,5 @@
 mod fakes;
+mod state;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,6 @@
-use super::*;
+//! The rules of a flight.
+
+use crate::flight::state::*;
 
 type TestState = State<&'static str, &'static str>;
 
