@@ -19,6 +19,18 @@ impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The tag under which registries without a referrers endpoint keep the list of what refers to `digest`
+    /// (distribution-spec, "Referrers Tag Schema").
+    pub fn of_referrers(digest: &Digest) -> Self {
+        // An algorithm starts with a letter or digit, and 32 + 1 + 64 characters are fewer than 128: always a tag.
+        let is_kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        let clean = |c: char| if is_kept(c) { c } else { '-' };
+        let algorithm = digest.algorithm_name().chars().take(32).map(clean);
+        let encoded = digest.encoded().chars().take(64).map(clean);
+        let text: String = algorithm.chain(['-']).chain(encoded).collect();
+        Self(text.into())
+    }
 }
 
 impl FromStr for Tag {
@@ -101,6 +113,8 @@ impl fmt::Display for Reference {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -121,5 +135,29 @@ mod tests {
         }
         assert!("a".repeat(128).parse::<Tag>().is_ok());
         assert!("_v1.2-RC".parse::<Tag>().is_ok());
+    }
+
+    #[test]
+    fn the_tag_of_referrers_is_cut_and_cleaned() {
+        let tag = |text: &str| Tag::of_referrers(&text.parse().unwrap()).to_string();
+        let sha256 = Digest::sha256(b"x").to_string();
+        assert_eq!(tag(&sha256), sha256.replace(':', "-"));
+        assert_eq!(
+            tag(&format!("sha512:{}", "ab".repeat(64))),
+            format!("sha512-{}", "ab".repeat(32))
+        );
+        assert_eq!(tag("multihash+base58:a=b_C"), "multihash-base58-a-b_C");
+    }
+
+    proptest! {
+        #[test]
+        fn every_digest_has_a_tag_of_referrers(
+            text in "[a-z0-9]{1,20}([+._-][a-z0-9]{1,20}){0,3}:[a-zA-Z0-9=_-]{1,99}",
+        ) {
+            if let Ok(digest) = text.parse::<Digest>() {
+                let tag = Tag::of_referrers(&digest);
+                prop_assert_eq!(tag.as_str().parse::<Tag>(), Ok(tag));
+            }
+        }
     }
 }
