@@ -7,11 +7,13 @@ mod answer;
 mod blob_answer;
 mod error;
 mod outcome;
+mod select;
 
 pub use answer::{BlobUse, CatalogPage, ListAnswer, ManifestAnswer};
 pub use blob_answer::{BlobAnswer, BlobContent, BlobReader, BrokenBody};
 pub use error::{Error, What};
 pub use outcome::{BypassReason, CacheOutcome, StaleReason};
+pub use select::{SelectError, Selected, Selector};
 
 use crate::config::UpstreamName;
 use crate::oci::RepoName;
