@@ -5,5 +5,6 @@ pub mod flight;
 pub mod oci;
 pub mod proxy;
 pub mod runtime;
+pub mod store;
 pub mod telemetry;
 pub mod upstream;

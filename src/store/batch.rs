@@ -1,0 +1,367 @@
+//! The steps of a commit, for all changes of a batch: prepare, sync, publish, sync directories, answer.
+//!
+//! Runs on one blocking thread at a time, which is what makes compare-and-put whole.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::oci::Digest;
+use crate::runtime::Clock;
+
+use super::commit::Job;
+use super::files::{Files, at, is_absent};
+use super::layout::{Layout, PartialId};
+use super::refs::{self, MAX_REF_LEN};
+use super::stage::{Stage, discard};
+use super::usage::Usage;
+
+/// What can be asked of the committer.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// Makes the stage, `len` bytes long, the blob `digest` at `target`.
+    Commit {
+        stage: Arc<Stage>,
+        len: u64,
+        digest: Digest,
+        target: PathBuf,
+    },
+    /// Writes the record at `target`; `false` where it is not as expected.
+    PutRecord {
+        target: PathBuf,
+        expected: Expected,
+        bytes: Vec<u8>,
+    },
+    /// Removes the record at `target`; `false` where there is none.
+    RemoveRecord { target: PathBuf },
+    /// Removes the blob at `target`; `false` where there is none.
+    RemoveBlob { digest: Digest, target: PathBuf },
+}
+
+/// What must be there for a record to be replaced.
+#[derive(Debug)]
+pub(super) enum Expected {
+    /// Anything or nothing.
+    Whatever,
+    /// Exactly this; `None`: nothing.
+    Exactly(Option<Vec<u8>>),
+}
+
+/// Carries batches out.
+#[derive(Debug)]
+pub(super) struct Batcher {
+    files: Arc<dyn Files>,
+    layout: Layout,
+    usage: Arc<Usage>,
+    clock: Clock,
+    /// Directories whose entry in their parent is durable.
+    durable_dirs: Mutex<HashSet<PathBuf>>,
+    /// Held as long as the directory may be written to.
+    _lock: Arc<File>,
+}
+
+/// A job on its way through the steps.
+#[derive(Debug)]
+struct Work {
+    job: Job,
+    state: io::Result<State>,
+    /// Directories to be synced before the change counts as made.
+    dirs: BTreeSet<PathBuf>,
+    /// Directories that are durable then.
+    made: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing left to do.
+    Done(bool),
+    /// The stage is to be synced and moved.
+    Stage,
+    /// A record's new content, to be synced and moved.
+    Record { temp: PathBuf, file: File },
+    /// To be removed.
+    Remove,
+}
+
+impl Batcher {
+    pub(super) fn new(
+        files: Arc<dyn Files>,
+        layout: Layout,
+        usage: Arc<Usage>,
+        clock: Clock,
+        lock: Arc<File>,
+    ) -> Self {
+        Self {
+            files,
+            layout,
+            usage,
+            clock,
+            durable_dirs: Mutex::default(),
+            _lock: lock,
+        }
+    }
+
+    /// Makes the changes and answers those who wait. Changes of one path are made one after the other, in order.
+    pub(super) fn run(&self, jobs: Vec<Job>) {
+        let mut paths = HashSet::new();
+        let mut round = Vec::new();
+        for job in jobs {
+            if !paths.insert(job.change.target().to_owned()) {
+                self.round(std::mem::take(&mut round));
+                paths.clear();
+                paths.insert(job.change.target().to_owned());
+            }
+            round.push(job);
+        }
+        self.round(round);
+    }
+
+    /// The order that durability hangs on: content, then its name, then the directory that holds the name.
+    fn round(&self, jobs: Vec<Job>) {
+        let mut works: Vec<Work> = jobs.into_iter().map(|job| self.prepare(job)).collect();
+        for work in &mut works {
+            self.sync(work);
+        }
+        for work in &mut works {
+            self.publish(work);
+        }
+        // After all moves, so that a directory that one of them needs is not taken away as empty.
+        for work in &mut works {
+            self.remove(work);
+        }
+        self.sync_dirs(&mut works);
+        for work in works {
+            self.answer(work);
+        }
+    }
+
+    fn prepare(&self, job: Job) -> Work {
+        let mut work = Work {
+            job,
+            state: Ok(State::Done(false)),
+            dirs: BTreeSet::new(),
+            made: Vec::new(),
+        };
+        work.state = self.first_state(&work.job.change);
+        if matches!(work.state, Ok(State::Stage | State::Record { .. }))
+            && let Some(dir) = work.job.change.target().parent().map(Path::to_owned)
+        {
+            let made = self.make_dir(&dir, &mut work);
+            work.dirs.insert(dir);
+            self.fail_on(&mut work, made);
+        }
+        work
+    }
+
+    fn first_state(&self, change: &Change) -> io::Result<State> {
+        match change {
+            Change::Commit { stage, len, .. } => {
+                let found = stage.len()?;
+                if found != *len {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("{found} bytes were staged instead of {len}"),
+                    ));
+                }
+                Ok(State::Stage)
+            }
+            Change::PutRecord {
+                target,
+                expected,
+                bytes,
+            } => {
+                if let Expected::Exactly(expected) = expected
+                    && refs::read(&*self.files, target)? != *expected
+                {
+                    return Ok(State::Done(false));
+                }
+                self.write_record(bytes)
+            }
+            Change::RemoveRecord { .. } | Change::RemoveBlob { .. } => Ok(State::Remove),
+        }
+    }
+
+    /// Records are written in `partial/` like everything else, where a start finds and removes what is left of them.
+    fn write_record(&self, bytes: &[u8]) -> io::Result<State> {
+        if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_REF_LEN) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{} bytes are more than a record may have", bytes.len()),
+            ));
+        }
+        let temp = self.layout.partial(PartialId::random());
+        let file = self
+            .files
+            .create(&temp)
+            .map_err(|error| at("create", &temp, &error))?;
+        if let Err(error) = self.files.write_at(&file, 0, bytes) {
+            discard(&*self.files, &temp);
+            return Err(at("write to", &temp, &error));
+        }
+        Ok(State::Record { temp, file })
+    }
+
+    /// Creates a directory and those above it, unless they are known to be durable.
+    fn make_dir(&self, dir: &Path, work: &mut Work) -> io::Result<()> {
+        if dir == self.layout.root() || self.durable_dirs.lock().contains(dir) {
+            return Ok(());
+        }
+        let parent = dir.parent().unwrap_or_else(|| self.layout.root());
+        self.make_dir(parent, work)?;
+        match self.files.create_dir(dir) {
+            // It may be there from a life that ended before it was synced.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(at("create", dir, &error));
+            }
+            _ => {}
+        }
+        work.dirs.insert(parent.to_owned());
+        work.made.push(dir.to_owned());
+        Ok(())
+    }
+
+    fn sync(&self, work: &mut Work) {
+        let synced = match (&work.state, &work.job.change) {
+            (Ok(State::Stage), Change::Commit { stage, .. }) => stage.sync(),
+            (Ok(State::Record { temp, file }), Change::PutRecord { bytes, .. })
+                if !bytes.is_empty() =>
+            {
+                let synced = self.files.sync_data(file);
+                synced.map_err(|error| at("sync", temp, &error))
+            }
+            _ => Ok(()),
+        };
+        self.fail_on(work, synced);
+    }
+
+    fn publish(&self, work: &mut Work) {
+        let target = work.job.change.target();
+        let moved = match (&work.state, &work.job.change) {
+            (Ok(State::Stage), Change::Commit { stage, .. }) => {
+                self.files.rename(stage.path(), target)
+            }
+            (Ok(State::Record { temp, .. }), _) => self.files.rename(temp, target),
+            _ => return,
+        };
+        if let Err(error) = moved {
+            let error = at("move a finished file to", target, &error);
+            return self.fail_on(work, Err(error));
+        }
+        if let Change::Commit {
+            stage, len, digest, ..
+        } = &work.job.change
+        {
+            self.usage.add(digest, *len, self.clock.now());
+            stage.set_committed();
+        }
+        work.state = Ok(State::Done(true));
+    }
+
+    fn remove(&self, work: &mut Work) {
+        if !matches!(work.state, Ok(State::Remove)) {
+            return;
+        }
+        let target = work.job.change.target();
+        work.state = match self.files.unlink(target) {
+            Ok(()) => Ok(State::Done(true)),
+            Err(error) if is_absent(&error) => Ok(State::Done(false)),
+            Err(error) => Err(at("remove", target, &error)),
+        };
+        match (&work.state, &work.job.change) {
+            (Ok(_), Change::RemoveBlob { digest, target }) => {
+                self.usage.remove(digest);
+                work.dirs.extend(target.parent().map(Path::to_owned));
+            }
+            (Ok(State::Done(true)), Change::RemoveRecord { target }) => {
+                work.dirs.extend(self.prune(target));
+            }
+            _ => {}
+        }
+    }
+
+    /// Removes the directories above a record that are empty now. Returns the first that stays.
+    fn prune(&self, record: &Path) -> Option<PathBuf> {
+        let refs = self.layout.refs_dir();
+        let above = record.ancestors().skip(1);
+        for dir in above.take_while(|dir| dir.starts_with(&refs)) {
+            if dir == refs || self.files.remove_dir(dir).is_err() {
+                return Some(dir.to_owned());
+            }
+            self.durable_dirs.lock().remove(dir);
+        }
+        None
+    }
+
+    /// Syncs each directory once, and fails those whose directory fails.
+    fn sync_dirs(&self, works: &mut [Work]) {
+        let mut results: BTreeMap<PathBuf, io::Result<()>> = BTreeMap::new();
+        for work in works {
+            if work.state.is_err() {
+                continue;
+            }
+            for dir in std::mem::take(&mut work.dirs) {
+                let result = results.entry(dir).or_insert_with_key(|dir| {
+                    match self.files.sync_dir(dir) {
+                        // Another of this batch has removed it as empty.
+                        Err(error) if is_absent(&error) => Ok(()),
+                        other => other.map_err(|error| at("sync", dir, &error)),
+                    }
+                });
+                if let Err(error) = result {
+                    work.state = Err(io::Error::new(error.kind(), error.to_string()));
+                }
+            }
+        }
+    }
+
+    fn answer(&self, work: Work) {
+        let Work {
+            job, state, made, ..
+        } = work;
+        let mut durable = self.durable_dirs.lock();
+        if state.is_ok() {
+            if durable.len() >= MOST_DURABLE_DIRS {
+                durable.clear();
+            }
+            durable.extend(made);
+        } else {
+            // Whatever is wrong there, the next change looks at the directories again.
+            let above = job.change.target().ancestors().skip(1);
+            for dir in above.take_while(|dir| *dir != self.layout.root()) {
+                durable.remove(dir);
+            }
+        }
+        drop(durable);
+        let result = state.map(|state| matches!(state, State::Done(true)));
+        // Nobody need be waiting any more.
+        let _ = job.done.send(result);
+    }
+
+    /// Ends the work where `result` is an error, and removes its unfinished file; a stage removes its own.
+    fn fail_on(&self, work: &mut Work, result: io::Result<()>) {
+        let Err(error) = result else { return };
+        if let Ok(State::Record { temp, .. }) = &work.state {
+            discard(&*self.files, temp);
+        }
+        work.state = Err(error);
+    }
+}
+
+impl Change {
+    /// The path that is changed.
+    fn target(&self) -> &Path {
+        match self {
+            Self::Commit { target, .. }
+            | Self::PutRecord { target, .. }
+            | Self::RemoveRecord { target }
+            | Self::RemoveBlob { target, .. } => target,
+        }
+    }
+}
+
+/// Bounds the memory for directories; forgetting one costs a sync.
+const MOST_DURABLE_DIRS: usize = 64 * 1024;

@@ -1,0 +1,321 @@
+//! The file layer: every change that the store makes to the disk goes through [`Files`], so that a test can take the
+//! power away at any of them.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{File, FileType, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::Path;
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::io::Errno;
+
+/// What the store asks of a file system. All calls block.
+///
+/// Files are handed out as [`File`], so that a sender can read them at positions or have the kernel send them; whoever
+/// changes one does it through this trait.
+pub trait Files: fmt::Debug + Send + Sync + 'static {
+    /// Creates a regular file that is not there yet, open for reading and writing.
+    fn create(&self, path: &Path) -> io::Result<File>;
+
+    /// Opens for reading, without following a symbolic link in the last component, without waiting for a fifo's other
+    /// end, and without changing the access time where that is permitted.
+    fn open(&self, path: &Path) -> io::Result<File>;
+
+    /// Writes all `bytes` at `offset`.
+    fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Fills `buffer` from `offset`; [`io::ErrorKind::UnexpectedEof`] where the file is too short.
+    fn read_at(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Takes space for `len` bytes at `offset` without changing the file's length; [`io::ErrorKind::Unsupported`]
+    /// where the file system cannot.
+    fn reserve(&self, file: &File, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Makes the file's bytes and length durable.
+    fn sync_data(&self, file: &File) -> io::Result<()>;
+
+    /// Makes the entries of a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Moves a file, replacing what is at `to` in one step.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file's name.
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+
+    /// Creates a directory; its parent must be there.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// The entries of a directory, in no order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
+
+    /// What is at `path`; a symbolic link is not followed.
+    fn stat(&self, path: &Path) -> io::Result<Stat>;
+
+    /// What an open file is.
+    fn stat_file(&self, file: &File) -> io::Result<Stat>;
+
+    /// Sets the modification time of the file at `path`.
+    fn set_modified(&self, path: &Path, time: SystemTime) -> io::Result<()>;
+
+    /// Opens or creates the file at `path` and locks it for as long as the answer is held; `None` while someone else
+    /// holds it.
+    fn try_lock(&self, path: &Path) -> io::Result<Option<File>>;
+
+    /// The space of the file system that holds `path`.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name.
+    pub name: OsString,
+    /// What it names.
+    pub kind: Kind,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link, a fifo, a socket, a device.
+    Other,
+}
+
+/// What is known of a file without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: Kind,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Its modification time.
+    pub modified: SystemTime,
+}
+
+/// Space of a file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub total: u64,
+    /// What this user may still take.
+    pub available: u64,
+}
+
+/// The real file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Disk;
+
+impl Files for Disk {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::open(path, flags, FILE_MODE)?))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(path, flags | OFlags::NOATIME, Mode::empty()) {
+            // Only a file's owner may leave its access time alone.
+            Err(Errno::PERM) => rustix::fs::open(path, flags, Mode::empty()),
+            other => other,
+        }?;
+        Ok(File::from(file))
+    }
+
+    fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        file.read_exact_at(buffer, offset)
+    }
+
+    fn reserve(&self, file: &File, offset: u64, len: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, len) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
+            other => Ok(other?),
+        }
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        File::from(rustix::fs::open(dir, flags, Mode::empty())?).sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::DirBuilder::new().mode(DIR_MODE).create(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        std::fs::read_dir(dir)?
+            .map(|entry| {
+                let entry = entry?;
+                Ok(Entry {
+                    kind: entry.file_type()?.into(),
+                    name: entry.file_name(),
+                })
+            })
+            .collect()
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        std::fs::symlink_metadata(path)?.try_into()
+    }
+
+    fn stat_file(&self, file: &File) -> io::Result<Stat> {
+        file.metadata()?.try_into()
+    }
+
+    fn set_modified(&self, path: &Path, time: SystemTime) -> io::Result<()> {
+        let since = time
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let times = Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            last_modification: Timespec {
+                tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: since.subsec_nanos().into(),
+            },
+        };
+        Ok(rustix::fs::utimensat(
+            CWD,
+            path,
+            &times,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
+    }
+
+    fn try_lock(&self, path: &Path) -> io::Result<Option<File>> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(path, flags, FILE_MODE)?);
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(Space {
+            total: stat.f_blocks.saturating_mul(stat.f_frsize),
+            available: stat.f_bavail.saturating_mul(stat.f_frsize),
+        })
+    }
+}
+
+impl From<FileType> for Kind {
+    fn from(kind: FileType) -> Self {
+        if kind.is_file() {
+            Self::File
+        } else if kind.is_dir() {
+            Self::Directory
+        } else {
+            Self::Other
+        }
+    }
+}
+
+impl TryFrom<std::fs::Metadata> for Stat {
+    type Error = io::Error;
+
+    fn try_from(metadata: std::fs::Metadata) -> io::Result<Self> {
+        Ok(Self {
+            kind: metadata.file_type().into(),
+            len: metadata.len(),
+            modified: metadata.modified()?,
+        })
+    }
+}
+
+/// Opens the regular file at `path`. `None` where there is none; what is there but is not a file of ours, or cannot be
+/// read, is logged and counts as none, so that it is fetched anew and replaced. Fails where the fault is not the
+/// file's: too many open files, no memory.
+pub(super) fn open_regular(files: &dyn Files, path: &Path) -> io::Result<Option<(File, Stat)>> {
+    let opened = files
+        .open(path)
+        .and_then(|file| files.stat_file(&file).map(|stat| (file, stat)));
+    match opened {
+        Ok((file, stat)) if stat.kind == Kind::File => Ok(Some((file, stat))),
+        Ok(_) => {
+            tracing::warn!(
+                path = %path.display(),
+                "not a regular file; it is passed over, remove it"
+            );
+            Ok(None)
+        }
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) if is_faulty(&error) => {
+            tracing::warn!(
+                path = %path.display(),
+                %error,
+                "file cannot be used; it is fetched anew, check its owner, its mode and the disk"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(at("open", path, &error)),
+    }
+}
+
+/// Whether an error says that there is nothing under this name.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// Whether an error is about this file alone: a link or a socket, a mode, a bad sector, a name too long for the disk.
+fn is_faulty(error: &io::Error) -> bool {
+    let faults = [
+        Errno::LOOP,
+        Errno::NXIO,
+        Errno::ACCESS,
+        Errno::PERM,
+        Errno::IO,
+        Errno::NAMETOOLONG,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| faults.contains(&errno))
+}
+
+/// `error` with what was being done to which path.
+pub(super) fn at(action: &str, path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("cannot {action} {}: {error}", path.display()),
+    )
+}
+
+/// Content may be private: not for everyone on the machine.
+const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
+const DIR_MODE: u32 = 0o750;

@@ -1,0 +1,323 @@
+//! Content-addressed disk: committed blobs, blobs on their way in, small records about both.
+//!
+//! There is no database: names are keys, rename is commit, unlink is removal, and a copy of the directory is a copy of
+//! the cache.
+//!
+//! ```text
+//! <data>/layby.json                                  format version, instance id
+//! <data>/layby.lock                                  locked while the directory is in use
+//! <data>/blobs/<algorithm>/<first two>/<encoded>     committed, immutable, last use in its mtime
+//! <data>/partial/<id>                                blobs and records being written
+//! <data>/refs/<upstream>/<repository>/_tags/<tag>.json
+//!                                    /_manifests/<digest>.json
+//!                                    /_blobs/<digest>
+//!                                    /_lists/<hash>.json
+//! ```
+//!
+//! What it promises: what [`Store::commit`] and [`Store::put_ref`] acknowledged survives a crash and a power loss;
+//! what is visible is whole; whatever else lies in the directory is reported and never in the way. It verifies nothing
+//! against its digest but what comes through [`Store::put_blob`]: the fetch has hashed what it commits.
+//!
+//! It knows no upstream, no client and no meaning of a record. Imports `oci`, `config` values, `telemetry` and
+//! `runtime`.
+
+mod batch;
+mod commit;
+mod files;
+mod layout;
+mod open;
+mod refs;
+mod room;
+mod stage;
+mod upkeep;
+mod usage;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc::{self, UnboundedSender};
+
+use crate::config::{MinFree, UpstreamName};
+use crate::oci::{Digest, RepoName};
+use crate::runtime::{Clock, Tasks};
+use crate::telemetry::Metrics;
+
+pub use files::{Disk, Entry, Files, Kind, Space, Stat};
+pub use open::OpenError;
+pub use refs::{MAX_REF_LEN, RefKey, RefKind, RefKindName};
+pub use room::RoomError;
+pub use stage::StagedBlob;
+pub use usage::Totals;
+
+use batch::{Batcher, Change, Expected};
+use commit::Committer;
+use files::{at, open_regular};
+use layout::{Layout, PartialId};
+use room::Room;
+use stage::Stage;
+use upkeep::{Chore, Upkeep};
+use usage::Usage;
+
+/// What an operator decides about the store.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// Most bytes of blobs, finished and unfinished; `None`: no limit.
+    pub max_size: Option<u64>,
+    /// What must stay free on the file system.
+    pub min_free: MinFree,
+    /// How long to wait for a data directory that another process uses.
+    pub lock_wait: Duration,
+}
+
+/// The data directory in use.
+#[derive(Debug)]
+pub struct Store {
+    files: Arc<dyn Files>,
+    layout: Layout,
+    clock: Clock,
+    usage: Arc<Usage>,
+    room: Arc<Room>,
+    committer: Committer,
+    chores: UnboundedSender<Chore>,
+    instance_id: String,
+}
+
+/// A committed blob, open. Stays readable while it is held, whatever happens to its name.
+#[derive(Debug, Clone)]
+pub struct StoredBlob {
+    /// Its file, for reading at positions.
+    pub file: Arc<File>,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+impl Store {
+    /// Takes the data directory into use, until the store is dropped and `tasks` have ended. Waits for
+    /// [`StoreOptions::lock_wait`] while another process uses it, and removes what the last life left unfinished. What
+    /// is stored is counted in the background (see [`Store::scanned`]).
+    ///
+    /// When `tasks` is told to stop, what was asked for is finished and what is asked for later fails; so it is stopped
+    /// after all who commit.
+    pub async fn open(
+        options: StoreOptions,
+        files: Arc<dyn Files>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        tasks: Tasks,
+    ) -> Result<Arc<Self>, OpenError> {
+        let layout = Layout::new(options.data_dir);
+        let opened = open::open(&files, &layout, options.lock_wait).await?;
+        let lock = Arc::new(opened.lock);
+        let usage = Arc::new(Usage::new(metrics));
+        let room = Room::new(
+            options.max_size,
+            options.min_free,
+            layout.root().to_owned(),
+            Arc::clone(&files),
+            Arc::clone(&usage),
+        );
+        let batcher = Batcher::new(
+            Arc::clone(&files),
+            layout.clone(),
+            Arc::clone(&usage),
+            clock.clone(),
+            Arc::clone(&lock),
+        );
+        let upkeep = Upkeep {
+            files: Arc::clone(&files),
+            layout: layout.clone(),
+            usage: Arc::clone(&usage),
+            lock,
+        };
+        let (chores, waiting_chores) = mpsc::unbounded_channel();
+        tasks.spawn_until_stop(upkeep.clone().scan());
+        tasks.spawn(upkeep.run(waiting_chores, tasks.stopping()));
+        Ok(Arc::new(Self {
+            committer: Committer::start(batcher, &tasks),
+            files,
+            layout,
+            clock,
+            usage,
+            room: Arc::new(room),
+            chores,
+            instance_id: opened.instance_id,
+        }))
+    }
+
+    /// Tells this instance from all others; the same as long as the data directory is.
+    pub fn instance_id(&self) -> &str {
+        &self.instance_id
+    }
+
+    /// How much is stored, as far as it has been counted.
+    pub fn totals(&self) -> Totals {
+        self.usage.totals()
+    }
+
+    /// Waits until everything that was there at start has been counted.
+    pub async fn scanned(&self) {
+        // The sender lives as long as the store.
+        let _ = self.usage.scanned().wait_for(|&done| done).await;
+    }
+
+    /// The committed blob, and notes its use. Blocks shortly. `None` as well for what cannot be the blob, which is
+    /// logged: not a file, not readable, shorter than when it was stored. A commit replaces it.
+    pub fn open_blob(&self, digest: &Digest) -> io::Result<Option<StoredBlob>> {
+        let Some(path) = self.layout.blob(digest) else {
+            return Ok(None);
+        };
+        let Some((file, stat)) = open_regular(&*self.files, &path)? else {
+            return Ok(None);
+        };
+        let is_short = self.usage.len_of(digest).is_some_and(|len| stat.len < len)
+            || (stat.len == 0 && Digest::of(digest.algorithm(), b"").as_ref() != Some(digest));
+        if is_short {
+            tracing::warn!(
+                path = %path.display(),
+                size_bytes = stat.len,
+                "blob has lost its end; it is fetched anew, check the disk"
+            );
+            return Ok(None);
+        }
+        self.usage.touch(digest, self.clock.now());
+        Ok(Some(StoredBlob {
+            file: Arc::new(file),
+            len: stat.len,
+        }))
+    }
+
+    /// A place for a blob of `len` bytes; `None`: room is taken as bytes come. Blocks shortly.
+    pub fn stage(&self, len: Option<u64>) -> Result<StagedBlob, RoomError> {
+        let room = self.room.reserve(len.unwrap_or(0))?;
+        let path = self.layout.partial(PartialId::random());
+        let file = self
+            .files
+            .create(&path)
+            .map_err(|error| at("create", &path, &error))?;
+        Ok(StagedBlob::new(Stage::new(
+            Arc::clone(&self.files),
+            path,
+            file,
+            len,
+            room,
+            self.chores.clone(),
+        )))
+    }
+
+    /// Makes the stage the blob `digest`; the caller has verified its `len` bytes. Durable and visible when it returns;
+    /// carried out even when nobody waits any more.
+    pub async fn commit(&self, stage: &StagedBlob, len: u64, digest: &Digest) -> io::Result<()> {
+        let change = Change::Commit {
+            stage: Arc::clone(stage.stage()),
+            len,
+            digest: digest.clone(),
+            target: self.blob_path(digest)?,
+        };
+        self.committer.make(change).await.map(|_| ())
+    }
+
+    /// Stores small content, such as a manifest, after checking it. [`io::ErrorKind::StorageFull`] where the limits
+    /// leave no room.
+    pub async fn put_blob(self: &Arc<Self>, bytes: Bytes, digest: &Digest) -> io::Result<()> {
+        let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let (this, expected) = (Arc::clone(self), digest.clone());
+        let staged = tokio::task::spawn_blocking(move || {
+            if Digest::of(expected.algorithm(), &bytes).as_ref() != Some(&expected) {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("content to be stored does not match {expected}"),
+                ));
+            }
+            let stage = this.stage(Some(len))?;
+            stage.write_at(0, &bytes)?;
+            Ok(stage)
+        });
+        let stage = staged.await.map_err(io::Error::other)??;
+        self.commit(&stage, len, digest).await
+    }
+
+    /// Removes a blob; whether there was one. Those who hold it open keep it.
+    pub async fn remove_blob(&self, digest: &Digest) -> io::Result<bool> {
+        let Some(target) = self.layout.blob(digest) else {
+            return Ok(false);
+        };
+        let digest = digest.clone();
+        self.committer
+            .make(Change::RemoveBlob { digest, target })
+            .await
+    }
+
+    /// The record; `None` as well for a file that cannot be one, which is logged. Blocks shortly.
+    pub fn get_ref(&self, key: &RefKey) -> io::Result<Option<Vec<u8>>> {
+        refs::read(&*self.files, &self.layout.record(key))
+    }
+
+    /// Writes a record. Durable when it returns. What it names must be durable before.
+    pub async fn put_ref(&self, key: &RefKey, bytes: Vec<u8>) -> io::Result<()> {
+        self.put(key, Expected::Whatever, bytes).await.map(|_| ())
+    }
+
+    /// Writes a record if it is `expected` (`None`: missing) at that moment; whether it was.
+    pub async fn compare_and_put_ref(
+        &self,
+        key: &RefKey,
+        expected: Option<&[u8]>,
+        bytes: Vec<u8>,
+    ) -> io::Result<bool> {
+        let expected = Expected::Exactly(expected.map(<[u8]>::to_vec));
+        self.put(key, expected, bytes).await
+    }
+
+    async fn put(&self, key: &RefKey, expected: Expected, bytes: Vec<u8>) -> io::Result<bool> {
+        let change = Change::PutRecord {
+            target: self.layout.record(key),
+            expected,
+            bytes,
+        };
+        self.committer.make(change).await
+    }
+
+    /// Removes a record, and the directories that it leaves empty; whether there was one.
+    pub async fn remove_ref(&self, key: &RefKey) -> io::Result<bool> {
+        let target = self.layout.record(key);
+        self.committer.make(Change::RemoveRecord { target }).await
+    }
+
+    /// The records of one kind of a repository, in no order. Blocks for as long as the directory is large.
+    pub fn list_refs(
+        &self,
+        upstream: &UpstreamName,
+        repository: &RepoName,
+        kind: RefKindName,
+    ) -> io::Result<Vec<RefKey>> {
+        refs::list(&*self.files, &self.layout, upstream, repository, kind)
+    }
+
+    /// Every repository that has a record, in no order. Walks the directories: blocks for as long as they are many.
+    pub fn repositories(&self) -> io::Result<Vec<(UpstreamName, RepoName)>> {
+        refs::repositories(&*self.files, &self.layout)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &Path {
+        self.layout.root()
+    }
+
+    fn blob_path(&self, digest: &Digest) -> io::Result<PathBuf> {
+        self.layout.blob(digest).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{digest} cannot be verified, and so is not stored"),
+            )
+        })
+    }
+}

@@ -1,0 +1,169 @@
+//! Small records as files: their keys, reading and listing them. Writing them is the committer's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::UpstreamName;
+use crate::oci::{Digest, RepoName, Tag};
+
+use super::files::{Entry, Files, Kind, at, is_absent, open_regular};
+use super::layout::{self, Layout};
+
+/// Names a record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RefKey {
+    /// The upstream it belongs to.
+    pub upstream: UpstreamName,
+    /// The repository there.
+    pub repository: RepoName,
+    /// What it is about.
+    pub kind: RefKind,
+}
+
+/// What a record is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RefKind {
+    /// What a tag points at.
+    Tag(Tag),
+    /// A manifest: that the repository has it, and what is known of it.
+    Manifest(Digest),
+    /// A blob: that the repository has it.
+    Blob(Digest),
+    /// An answer to a list, by any text that tells it from others.
+    List(String),
+}
+
+/// The kinds of records that can be listed: those whose file name is their key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefKindName {
+    /// [`RefKind::Tag`].
+    Tag,
+    /// [`RefKind::Manifest`].
+    Manifest,
+    /// [`RefKind::Blob`].
+    Blob,
+}
+
+/// Most bytes of a record.
+pub const MAX_REF_LEN: u64 = 8 << 20;
+
+/// The record at `path`. What is there but cannot be one is logged and counts as missing.
+pub(super) fn read(files: &dyn Files, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let Some((file, stat)) = open_regular(files, path)? else {
+        return Ok(None);
+    };
+    let len = match usize::try_from(stat.len) {
+        Ok(len) if stat.len <= MAX_REF_LEN => len,
+        _ => {
+            tracing::warn!(
+                path = %path.display(),
+                size_bytes = stat.len,
+                "larger than any record; it is passed over, remove it"
+            );
+            return Ok(None);
+        }
+    };
+    let mut bytes = vec![0; len];
+    match files.read_at(&file, 0, &mut bytes) {
+        Ok(()) => Ok(Some(bytes)),
+        Err(error) => {
+            tracing::warn!(
+                path = %path.display(),
+                %error,
+                "record cannot be read; it is fetched anew, check the disk"
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// The records of one kind of a repository, in no order. What is no record is passed over.
+pub(super) fn list(
+    files: &dyn Files,
+    layout: &Layout,
+    upstream: &UpstreamName,
+    repository: &RepoName,
+    kind: RefKindName,
+) -> io::Result<Vec<RefKey>> {
+    let dir = layout.kind_dir(upstream, repository, kind);
+    let mut keys = Vec::new();
+    for entry in entries(files, &dir)? {
+        let parsed = layout::record_kind(kind, &entry.name);
+        match parsed.filter(|_| entry.kind == Kind::File) {
+            Some(kind) => keys.push(RefKey {
+                upstream: upstream.clone(),
+                repository: repository.clone(),
+                kind,
+            }),
+            None => foreign(&dir, &entry),
+        }
+    }
+    Ok(keys)
+}
+
+/// Every repository that has a record, in no order.
+pub(super) fn repositories(
+    files: &dyn Files,
+    layout: &Layout,
+) -> io::Result<Vec<(UpstreamName, RepoName)>> {
+    let mut found = Vec::new();
+    let root = layout.refs_dir();
+    for entry in entries(files, &root)? {
+        let parsed = entry.name.to_str().and_then(|name| name.parse().ok());
+        match parsed.filter(|_| entry.kind == Kind::Directory) {
+            Some(upstream) => walk(files, root.join(&entry.name), &upstream, &mut found)?,
+            None => foreign(&root, &entry),
+        }
+    }
+    Ok(found)
+}
+
+/// Collects the repositories of one upstream, whose directory is `root`.
+fn walk(
+    files: &dyn Files,
+    root: PathBuf,
+    upstream: &UpstreamName,
+    found: &mut Vec<(UpstreamName, RepoName)>,
+) -> io::Result<()> {
+    let mut to_visit: Vec<(PathBuf, Option<RepoName>)> = vec![(root, None)];
+    while let Some((dir, repository)) = to_visit.pop() {
+        let mut has_records = false;
+        for entry in entries(files, &dir)? {
+            let name = entry.name.to_str().unwrap_or_default();
+            if layout::is_record_folder(name) && entry.kind == Kind::Directory {
+                has_records = true;
+                continue;
+            }
+            let longer = match &repository {
+                Some(parent) => format!("{parent}/{name}").parse(),
+                None => name.parse(),
+            };
+            match longer {
+                // A name's length is bounded, and so is the depth.
+                Ok(longer) if entry.kind == Kind::Directory => {
+                    to_visit.push((dir.join(&entry.name), Some(longer)));
+                }
+                _ => foreign(&dir, &entry),
+            }
+        }
+        if let Some(repository) = repository.filter(|_| has_records) {
+            found.push((upstream.clone(), repository));
+        }
+    }
+    Ok(())
+}
+
+/// Entries of a directory that may be missing.
+fn entries(files: &dyn Files, dir: &Path) -> io::Result<Vec<Entry>> {
+    match files.list(dir) {
+        Err(error) if is_absent(&error) => Ok(Vec::new()),
+        other => other.map_err(|error| at("list", dir, &error)),
+    }
+}
+
+fn foreign(dir: &Path, entry: &Entry) {
+    tracing::debug!(
+        path = %dir.join(&entry.name).display(),
+        "not one of our records; it is passed over"
+    );
+}
