@@ -272,28 +272,29 @@ impl Batcher {
             Err(error) => Err(at("remove", target, &error)),
         };
         match (&work.state, &work.job.change) {
+            // Also where there was nothing: an earlier removal may not have reached the disk.
             (Ok(_), Change::RemoveBlob { digest, target }) => {
                 self.usage.remove(digest);
                 work.dirs.extend(target.parent().map(Path::to_owned));
             }
-            (Ok(State::Done(true)), Change::RemoveRecord { target }) => {
-                work.dirs.extend(self.prune(target));
+            (Ok(_), Change::RemoveRecord { target }) => {
+                work.dirs.insert(self.prune(target));
             }
             _ => {}
         }
     }
 
     /// Removes the directories above a record that are empty now. Returns the first that stays.
-    fn prune(&self, record: &Path) -> Option<PathBuf> {
+    fn prune(&self, record: &Path) -> PathBuf {
         let refs = self.layout.refs_dir();
         let above = record.ancestors().skip(1);
-        for dir in above.take_while(|dir| dir.starts_with(&refs)) {
-            if dir == refs || self.files.remove_dir(dir).is_err() {
-                return Some(dir.to_owned());
-            }
-            self.durable_dirs.lock().remove(dir);
+        for dir in above.take_while(|dir| **dir != refs) {
+            match self.files.remove_dir(dir) {
+                Err(error) if !is_absent(&error) => return dir.to_owned(),
+                _ => self.durable_dirs.lock().remove(dir),
+            };
         }
-        None
+        refs
     }
 
     /// Syncs each directory once, and fails those whose directory fails.
