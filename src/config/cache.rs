@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use super::document::Section;
+use super::faults::Wrong;
+use super::values::{finite, size, unless_none};
+
 /// How much may be kept, and for how long.
 #[derive(Debug, Clone)]
 pub struct Cache {
@@ -22,4 +26,49 @@ pub enum MinFree {
     Bytes(u64),
     /// This part of the file system, 0.0 to 1.0.
     Share(f64),
+}
+
+impl Cache {
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let cache = Self {
+            max_size: section.text("max_size", unless_none(size)).flatten(),
+            min_free: section
+                .text("min_free", min_free)
+                .unwrap_or(MinFree::Share(0.10)),
+            max_age: section.text("max_age", unless_none(max_age)).flatten(),
+            max_blob_size: section.text("max_blob_size", unless_none(size)).flatten(),
+        };
+        section.close();
+        cache
+    }
+}
+
+/// A size, or a part of the file system in percent.
+fn min_free(text: &str) -> Result<MinFree, Wrong> {
+    let wrong = || {
+        Wrong::new(
+            format!("{text:?} is neither a size nor a percentage below 100%"),
+            r#"write "10%" or a size such as "20GiB""#,
+        )
+    };
+    match text.strip_suffix('%') {
+        Some(percent) => match percent.trim().parse::<f64>() {
+            Ok(percent) if (0.0..100.0).contains(&percent) => Ok(MinFree::Share(percent / 100.0)),
+            _ => Err(wrong()),
+        },
+        None if matches!(text.trim(), "0" | "0B") => Ok(MinFree::Bytes(0)),
+        None => size(text).map(MinFree::Bytes).map_err(|_| wrong()),
+    }
+}
+
+/// A time after which the unused goes; none at all would remove what is in use.
+fn max_age(text: &str) -> Result<Duration, Wrong> {
+    let age = finite(text)?;
+    if age.is_zero() {
+        return Err(Wrong::new(
+            "would remove everything",
+            r#"write a time such as "30d""#,
+        ));
+    }
+    Ok(age)
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::document::Section;
+use super::values::{grace, timeout};
+
 /// Time-outs. None of them bounds the total time of a body.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -15,4 +18,25 @@ pub struct Limits {
     pub stall_timeout: Duration,
     /// For responses under way at shutdown.
     pub shutdown_grace: Duration,
+}
+
+impl Limits {
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let of = |key, default| {
+            section
+                .text(key, timeout)
+                .unwrap_or(Duration::from_secs(default))
+        };
+        let limits = Self {
+            connect_timeout: of("connect_timeout", 5),
+            header_timeout: of("header_timeout", 20),
+            revalidate_timeout: of("revalidate_timeout", 3),
+            stall_timeout: of("stall_timeout", 30),
+            shutdown_grace: section
+                .text("shutdown_grace", grace)
+                .unwrap_or(Duration::from_secs(30)),
+        };
+        section.close();
+        limits
+    }
 }

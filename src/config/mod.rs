@@ -1,4 +1,8 @@
 //! The configuration as values that are valid: whoever holds a [`Config`] need not check it again.
+//!
+//! One file per section of the TOML: its validated struct and how it is read. [`Config::from_toml`] and [`Config::load`]
+//! report everything that is wrong at once, each fault with its key and what to write instead. Opens no connection and
+//! creates nothing. Imports `oci` for names.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,16 +12,27 @@ use ipnet::IpNet;
 
 mod admin;
 mod cache;
+mod document;
+mod faults;
+mod files;
 mod limits;
+mod load;
 mod log;
+mod overrides;
 mod tags;
 mod tls;
 mod upstream;
+mod values;
+
+#[cfg(test)]
+mod tests;
 
 pub use admin::Admin;
 pub use cache::{Cache, MinFree};
+pub use faults::{Fault, Faults};
 pub use limits::Limits;
 pub use log::{Log, LogFormat};
+pub use overrides::{Given, Overrides};
 pub use tags::TagPolicy;
 pub use tls::TlsListener;
 pub use upstream::{
@@ -55,4 +70,20 @@ pub struct Config {
     pub limits: Limits,
     /// Logs.
     pub log: Log,
+}
+
+impl Config {
+    /// What is allowed but should be known, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let exposed = self.upstreams.iter().flat_map(|upstream| {
+            let urls = upstream.urls.iter().filter(|url| url.exposes_credentials());
+            urls.map(|url| {
+                format!(
+                    "the credentials of {} cross the network unencrypted to {}",
+                    upstream.name, url.url
+                )
+            })
+        });
+        exposed.collect()
+    }
 }

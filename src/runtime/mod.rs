@@ -4,8 +4,10 @@
 
 mod clock;
 mod pool;
+mod signals;
 mod tasks;
 
 pub use clock::Clock;
 pub use pool::Pool;
+pub use signals::Signals;
 pub use tasks::Tasks;

@@ -9,6 +9,12 @@ use url::Url;
 
 use super::TagPolicy;
 
+mod builtin;
+mod credentials;
+mod read;
+
+pub(super) use read::read_all;
+
 /// Key of an upstream in the configuration, lower-case; also its folder on disk and its label in metrics.
 ///
 /// Letters, digits, `.`, `-`, `_` and at most one `:port`; never empty, `.` or `..`.
@@ -82,17 +88,17 @@ pub enum CredentialSource {
     CredentialHelper(String),
 }
 
-/// A host, with a port or on any port.
+/// A host, on the port written or on its scheme's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {
-    /// Lower-case name or address.
+    /// Lower-case name or address, an IPv6 one in brackets, as in a URL.
     pub host: String,
     /// `None`: the scheme's default port.
     pub port: Option<u16>,
 }
 
 /// How an upstream's connections are made.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum ProxyChoice {
     /// As `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say.
     Environment,
@@ -107,6 +113,39 @@ pub enum ProxyChoice {
 pub struct RepositoryFilter {
     allow: globset::GlobSet,
     deny: globset::GlobSet,
+}
+
+impl UpstreamUrl {
+    /// Whether credentials cross the network unencrypted.
+    pub(super) fn exposes_credentials(&self) -> bool {
+        let is_local = match self.url.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(url::Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
+            None => false,
+        };
+        self.url.scheme() == "http" && self.credentials.is_some() && !is_local
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => f.write_str(&self.host),
+        }
+    }
+}
+
+impl fmt::Debug for ProxyChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment => f.write_str("Environment"),
+            Self::Direct => f.write_str("Direct"),
+            // Without user and password.
+            Self::Via(url) => write!(f, "Via({:?}, {:?})", url.host_str(), url.port()),
+        }
+    }
 }
 
 impl UpstreamName {
@@ -153,6 +192,14 @@ impl RepositoryFilter {
             allow: globs(allow)?,
             deny: globs(deny)?,
         })
+    }
+
+    /// A filter that lets nothing through.
+    fn nothing() -> Self {
+        Self {
+            allow: globset::GlobSet::empty(),
+            deny: globset::GlobSet::empty(),
+        }
     }
 
     /// Whether `repository` may be pulled.

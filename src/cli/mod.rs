@@ -1,0 +1,128 @@
+//! The command line: one file per command. Reads arguments, prints to people, picks the exit status.
+//!
+//! Decides nothing about content. May import everything; nothing imports it but `main`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::config::{Config, Faults, Given, Overrides};
+
+mod check_config;
+mod healthcheck;
+
+pub use check_config::CheckConfig;
+pub use healthcheck::Healthcheck;
+
+/// Exit status for a configuration that cannot be used; also clap's, for arguments that cannot.
+const MISUSE: u8 = 2;
+
+/// A caching pull-through proxy for container registries.
+#[derive(Debug, clap::Parser)]
+#[command(name = "layby", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// A command and its arguments.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Says whether a configuration file is right, or everything that is wrong with it.
+    CheckConfig(CheckConfig),
+    /// Says by its exit status whether Layby is up, for containers.
+    Healthcheck(Healthcheck),
+}
+
+/// The configuration file.
+#[derive(Debug, Clone, Default, clap::Args)]
+struct FileArg {
+    /// Configuration file [env: LAYBY_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl FileArg {
+    /// The file that the flag or the environment names.
+    fn file(&self) -> Option<PathBuf> {
+        let from_environment = || variable("LAYBY_CONFIG").filter(|file| !file.is_empty());
+        self.config
+            .clone()
+            .or_else(|| from_environment().map(PathBuf::from))
+    }
+}
+
+/// Flags that win over the configuration file.
+#[derive(Debug, Clone, Default, clap::Args)]
+struct OverrideArgs {
+    /// Address to listen on, given once for each [env: LAYBY_LISTEN, separated by commas]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// Directory that everything is kept in [env: LAYBY_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Open no connection, serve what is cached [env: LAYBY_OFFLINE=true]
+    #[arg(long)]
+    offline: bool,
+    /// Look of log lines: auto, human or json; LAYBY_LOG sets their filter
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl OverrideArgs {
+    /// These flags, and what the environment says where there is none.
+    fn overrides(self) -> Overrides {
+        let flags = Overrides {
+            listen: (!self.listen.is_empty()).then_some(Given {
+                value: self.listen,
+                by: "--listen",
+            }),
+            data_dir: self.data_dir.map(|value| Given {
+                value,
+                by: "--data-dir",
+            }),
+            offline: self.offline.then(|| Given {
+                value: "true".to_owned(),
+                by: "--offline",
+            }),
+            log_format: self.log_format.map(|value| Given {
+                value,
+                by: "--log-format",
+            }),
+            log_filter: None,
+        };
+        flags.or(Overrides::from_environment(variable))
+    }
+}
+
+/// The configuration that arguments and environment lead to.
+fn configure(file: &FileArg, overrides: OverrideArgs) -> Result<Config, Faults> {
+    Config::load(file.file().as_deref(), &overrides.overrides())
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn documented_calls_are_taken() {
+        for call in [
+            "layby check-config layby.toml",
+            "layby healthcheck",
+            "layby healthcheck --url http://127.0.0.1:5000/healthz",
+        ] {
+            Cli::try_parse_from(call.split(' ')).expect(call);
+        }
+    }
+}
