@@ -234,7 +234,11 @@ proptest! {
     }
 
     #[test]
-    fn a_content_range_survives_writing_and_reading(start in 0..u64::MAX / 4, len in 1..u64::MAX / 4, rest in prop::option::of(0..u64::MAX / 4)) {
+    fn a_content_range_survives_writing_and_reading(
+        start in 0..u64::MAX / 4,
+        len in 1..u64::MAX / 4,
+        rest in prop::option::of(0..u64::MAX / 4),
+    ) {
         let written = ContentRange { range: start..start + len, total: rest.map(|rest| start + len + rest) };
         prop_assert_eq!(written.to_string().parse(), Ok(written));
     }
