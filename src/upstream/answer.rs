@@ -1,0 +1,290 @@
+//! What an upstream's status means, and reading the bodies that fit in memory.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, Response, StatusCode};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::Error;
+use super::exchange::{RefusedAnswer, SMALL_BODY};
+use super::net::{Body, without_secrets};
+use crate::oci::{ErrorBody, ErrorCode, MediaType};
+
+/// An answer, and where it came from in the end.
+#[derive(Debug)]
+pub(super) struct Reply {
+    /// The URL that answered, for messages: without query.
+    pub(super) from: String,
+    /// Whether a redirect led away from the upstream's own origin.
+    pub(super) strayed: bool,
+    /// The answer itself.
+    pub(super) response: Response<Body>,
+}
+
+/// An answer that is not content, read.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) from: String,
+    pub(super) strayed: bool,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// Its first [`SMALL_BODY`] bytes.
+    pub(super) body: Bytes,
+}
+
+impl Reply {
+    /// An answer of `url`.
+    pub(super) fn new(url: &Url, strayed: bool, response: Response<Body>) -> Self {
+        Self {
+            from: without_secrets(url),
+            strayed,
+            response,
+        }
+    }
+
+    /// Its status.
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// A header as text; `None` where it is missing or not ASCII.
+    pub(super) fn header(&self, name: HeaderName) -> Option<&str> {
+        text(self.response.headers(), name)
+    }
+
+    /// `Content-Type` without parameters.
+    pub(super) fn media_type(&self) -> Option<MediaType> {
+        MediaType::parse(self.header(CONTENT_TYPE)?)
+    }
+
+    /// `Content-Length`.
+    pub(super) fn content_length(&self) -> Option<u64> {
+        self.header(CONTENT_LENGTH).and_then(parse_number)
+    }
+
+    /// Refuses what cannot be content: web pages, and bodies that are encoded although `identity` was asked for.
+    pub(super) fn check_content(&self) -> Result<(), Error> {
+        let from = &self.from;
+        if self
+            .media_type()
+            .is_some_and(|media_type| media_type.is_html())
+        {
+            return Err(Error::invalid(format!(
+                "{from} answered with a web page instead of a registry's content; check the upstream's url"
+            )));
+        }
+        let encoding = self.response.headers().get_all(CONTENT_ENCODING);
+        let is_plain = |value: &http::HeaderValue| {
+            value.is_empty() || value.as_bytes().eq_ignore_ascii_case(b"identity")
+        };
+        if !encoding.iter().all(is_plain) {
+            return Err(Error::invalid(format!(
+                "{from} sent an encoded body although it was asked for the plain one"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The whole body, of at most `limit` bytes, before `deadline`.
+    pub(super) async fn read(self, limit: usize, deadline: Instant) -> Result<Bytes, Error> {
+        let from = self.from;
+        read_whole(&from, self.response.into_body(), limit, deadline).await
+    }
+
+    /// Reads what an answer that is not content says.
+    pub(super) async fn refuse(self, deadline: Instant) -> Refusal {
+        let (head, body) = self.response.into_parts();
+        Refusal {
+            from: self.from,
+            strayed: self.strayed,
+            status: head.status,
+            headers: head.headers,
+            body: read_start(body, deadline).await,
+        }
+    }
+}
+
+impl Refusal {
+    /// The part of it that authentication wants to see.
+    pub(super) fn as_refused(&self) -> RefusedAnswer<'_> {
+        RefusedAnswer {
+            status: self.status,
+            headers: &self.headers,
+            body: &self.body,
+        }
+    }
+
+    /// The error that this answer is, of someone who knows nothing of our login.
+    pub(super) fn to_error(&self, now: SystemTime) -> Error {
+        let said = ErrorBody::parse(&self.body);
+        let (from, status) = (&self.from, self.status.as_u16());
+        let message = if said.errors.is_empty() {
+            format!("{from} answered {status}")
+        } else {
+            format!("{from} answered {status}: {said}")
+        };
+        match status {
+            _ if said.has(ErrorCode::TooManyRequests) => self.rate_limited(message, now),
+            429 => self.rate_limited(message, now),
+            404 | 410 => Error::NotFound { message },
+            401 | 402 | 403 | 407 | 451 => Error::Denied {
+                message,
+                ours: false,
+            },
+            508 => Error::Loop,
+            408 | 425 | 500..=599 => Error::unavailable(message),
+            _ => Error::invalid(message),
+        }
+    }
+
+    fn rate_limited(&self, message: String, now: SystemTime) -> Error {
+        let retry_after = text(&self.headers, RETRY_AFTER).and_then(|text| wait(text, now));
+        Error::RateLimited {
+            retry_after,
+            message,
+        }
+    }
+}
+
+/// The wait that `Retry-After` asks for, in seconds or as a date (RFC 9110, section 10.2.3).
+fn wait(text: &str, now: SystemTime) -> Option<Duration> {
+    if let Some(seconds) = parse_number(text.trim()) {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text.trim()).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// The whole of `body`, of at most `limit` bytes.
+pub(super) async fn read_whole(
+    from: &str,
+    mut body: Body,
+    limit: usize,
+    deadline: Instant,
+) -> Result<Bytes, Error> {
+    let mut whole = BytesMut::new();
+    loop {
+        let next = timeout_at(deadline, body.next()).await.map_err(|_| {
+            Error::unavailable(format!("{from} did not send its whole answer in time"))
+        })?;
+        match next {
+            None => return Ok(whole.freeze()),
+            Some(Err(error)) => {
+                return Err(Error::unavailable(format!(
+                    "{from} broke off its answer: {error}"
+                )));
+            }
+            Some(Ok(bytes)) if whole.len() + bytes.len() > limit => {
+                return Err(Error::invalid(format!(
+                    "{from} sent more than {limit} bytes"
+                )));
+            }
+            Some(Ok(bytes)) => whole.extend_from_slice(&bytes),
+        }
+    }
+}
+
+/// The first [`SMALL_BODY`] bytes of an error's body, or as much as comes in time: the status says enough.
+async fn read_start(mut body: Body, deadline: Instant) -> Bytes {
+    let deadline = deadline.min(Instant::now() + PATIENCE);
+    let mut start = BytesMut::new();
+    while start.len() < SMALL_BODY
+        && let Ok(Some(Ok(bytes))) = timeout_at(deadline, body.next()).await
+    {
+        start.extend_from_slice(&bytes);
+    }
+    start.truncate(SMALL_BODY);
+    start.freeze()
+}
+
+/// How long an error's body is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Digits alone; what does not fit is `None`.
+pub(super) fn parse_number<T: std::str::FromStr>(text: &str) -> Option<T> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(status: u16, body: &'static str, retry_after: Option<&str>) -> Error {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = retry_after {
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+        }
+        let refusal = Refusal {
+            from: "https://r.example/v2/a/manifests/b".to_owned(),
+            strayed: false,
+            status: StatusCode::from_u16(status).unwrap(),
+            headers,
+            body: Bytes::from_static(body.as_bytes()),
+        };
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        refusal.to_error(now)
+    }
+
+    #[test]
+    fn each_status_is_the_error_that_the_caller_can_act_on() {
+        for (status, reason) in [
+            (404, "not_found"),
+            (410, "not_found"),
+            (401, "denied"),
+            (403, "denied"),
+            (429, "rate_limited"),
+            (500, "unavailable"),
+            (503, "unavailable"),
+            (408, "unavailable"),
+            (508, "loop"),
+            (400, "invalid"),
+            (405, "invalid"),
+        ] {
+            assert_eq!(error(status, "", None).reason(), reason, "{status}");
+        }
+    }
+
+    #[test]
+    fn the_upstreams_words_are_passed_on() {
+        let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such tag"}]}"#;
+        let message = error(404, body, None).to_string();
+        assert!(
+            message.contains("404") && message.contains("MANIFEST_UNKNOWN"),
+            "{message}"
+        );
+        assert!(message.contains("no such tag"), "{message}");
+    }
+
+    #[test]
+    fn a_rate_limit_is_one_whatever_status_it_comes_with() {
+        let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#;
+        assert_eq!(error(403, body, None).reason(), "rate_limited");
+    }
+
+    #[test]
+    fn a_rate_limit_says_how_long_to_wait_in_seconds_or_by_date() {
+        let wait = |text| match error(429, "Too Many Requests", text) {
+            Error::RateLimited { retry_after, .. } => retry_after,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(wait(Some("120")), Some(Duration::from_secs(120)));
+        assert_eq!(
+            wait(Some("Sun, 06 Nov 1994 08:50:37 GMT")),
+            Some(Duration::from_secs(60))
+        );
+        assert_eq!(
+            wait(Some("Sun, 06 Nov 1994 08:00:00 GMT")),
+            Some(Duration::ZERO)
+        );
+        assert_eq!(wait(Some("soon")), None);
+        assert_eq!(wait(None), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! Registries that want a token: which login gets it, and from whom.
+
+use http::HeaderValue;
+use tokio::time::Instant;
+
+use super::credentials::Login;
+use super::token::{Plan, Token};
+use super::tokens::NoToken;
+use super::{Authenticator, logins, realm, tokens};
+use crate::oci::RepoName;
+use crate::upstream::Error;
+
+impl Authenticator {
+    /// A token for `plan` that is not the `refused` one, with our login where the realm may see it.
+    pub(super) async fn token(
+        &self,
+        plan: &Plan,
+        repository: &RepoName,
+        refused: Option<&HeaderValue>,
+        deadline: Instant,
+    ) -> Result<HeaderValue, Error> {
+        let login = self.credentials.login(deadline).await?;
+        if login.is_some() && !plan.realm.trusted {
+            return Err(plan.realm.foreign(&self.upstream));
+        }
+        let first = self.token_for(plan, login.as_deref(), refused, deadline);
+        let outcome = match (first.await, &login) {
+            (Err(NoToken::Failed(Error::Denied { message, ours })), Some(used)) => {
+                // A helper's password may have expired, a file may have changed this second.
+                let other = self.credentials.instead_of(used.fingerprint(), deadline);
+                match other.await? {
+                    Some(other) => {
+                        let again = self.token_for(plan, Some(&other), refused, deadline);
+                        again.await
+                    }
+                    None => Err(NoToken::Failed(Error::Denied { message, ours })),
+                }
+            }
+            (outcome, _) => outcome,
+        };
+        outcome.map_err(|none| match none {
+            NoToken::Failed(error) => error,
+            NoToken::JustRefused => Error::Denied {
+                message: format!(
+                    "upstream {} refuses the token that it gave for {repository}: it does not exist there, or may not be \
+                     pulled with what credentials are set",
+                    self.upstream.name
+                ),
+                ours: false,
+            },
+        })
+    }
+
+    /// A token for `plan` and `login` from what is in hand, or else from the realm.
+    async fn token_for(
+        &self,
+        plan: &Plan,
+        login: Option<&Login>,
+        refused: Option<&HeaderValue>,
+        deadline: Instant,
+    ) -> Result<HeaderValue, NoToken> {
+        let key = tokens::Key::new(plan, login);
+        let ask = self.ask(plan, login, deadline);
+        self.tokens.get(key, refused, deadline, ask).await
+    }
+
+    /// Asks the realm for a token, unless it has refused the login too often.
+    async fn ask(
+        &self,
+        plan: &Plan,
+        login: Option<&Login>,
+        deadline: Instant,
+    ) -> Result<Token, Error> {
+        let key = login
+            .map(|login| logins::Key::new(realm::host_port(&plan.realm.url), login.fingerprint()));
+        if let Some(rest) = key.as_ref().and_then(|key| self.logins.resting(key)) {
+            return Err(Error::Denied {
+                message: format!(
+                    "the token service of upstream {} has refused our login several times, it is not tried for {} s: \
+                     correct its credentials",
+                    self.upstream.name,
+                    rest.as_secs().max(1)
+                ),
+                ours: true,
+            });
+        }
+        let outcome = self.exchange_token(plan, login, deadline).await;
+        let label = outcome.as_ref().map_or_else(Error::reason, |_| "ok");
+        let upstream = self.upstream.name.as_str();
+        self.metrics.upstream.token_exchange(upstream, label);
+        match (&outcome, key) {
+            (Ok(_), Some(key)) => self.logins.accepted(key),
+            (Err(Error::Denied { ours: true, .. }), Some(key)) => {
+                self.logins.refused(key, TOLERATED);
+            }
+            _ => {}
+        }
+        outcome
+    }
+
+    async fn exchange_token(
+        &self,
+        plan: &Plan,
+        login: Option<&Login>,
+        deadline: Instant,
+    ) -> Result<Token, Error> {
+        let asked = Instant::now();
+        let answer = self.exchange.send(plan.request(login)?, deadline).await?;
+        plan.read(&answer, asked, login.is_some(), &self.upstream)
+    }
+}
+
+/// Refusals in a row after which a login rests at a token service that never accepted it.
+const TOLERATED: u32 = 2;

@@ -1,0 +1,185 @@
+//! Logins: refused ones, changed ones, `Basic` ones.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_token_is_exchanged_by_post() {
+    let bench = Bench::with(Some(testing::password("<token>", "refresh-me")), &[]);
+    bench.script.give("t1", 300);
+    assert_eq!(
+        bench.after(&unauthorized(BEARER), "a/b").await,
+        bearer("t1")
+    );
+    let asked = bench.last();
+    assert_eq!(asked.line, "POST https://r.example/token");
+    assert!(asked.body.contains("refresh_token=refresh-me"));
+    assert_eq!(asked.authorization, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_the_token_service_refuses_is_ours_and_not_tried_again_at_once() {
+    let bench = Bench::jane();
+    bench.script.answer(401, &[], "");
+    assert!(is_ours(&bench.after(&unauthorized(BEARER), "a/b").await));
+    advance(59).await;
+    assert!(is_ours(&bench.after(&unauthorized(BEARER), "a/b").await));
+    assert_eq!(bench.script.count(), 1);
+    advance(2).await;
+    bench.script.give("t1", 300);
+    assert_eq!(
+        bench.after(&unauthorized(BEARER), "a/b").await,
+        bearer("t1")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_refused_for_several_repositories_is_not_tried_for_the_next() {
+    let bench = Bench::jane();
+    let challenge = r#"Bearer realm="https://r.example/token""#;
+    for repository in ["a", "b", "c"] {
+        bench.script.answer(401, &[], "");
+        assert!(is_ours(
+            &bench.after(&unauthorized(challenge), repository).await
+        ));
+    }
+    let outcome = bench.after(&unauthorized(challenge), "d").await;
+    assert!(is_ours(&outcome));
+    assert!(format!("{outcome:?}").contains("several times"));
+    assert_eq!(bench.script.count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_worked_lately_is_tried_however_many_repositories_are_refused() {
+    let bench = Bench::jane();
+    let challenge = r#"Bearer realm="https://r.example/token""#;
+    bench.script.give("t1", 300);
+    assert_eq!(
+        bench.after(&unauthorized(challenge), "good").await,
+        bearer("t1")
+    );
+    for repository in ["a", "b", "c", "d"] {
+        bench.script.answer(401, &[], "");
+        assert!(is_ours(
+            &bench.after(&unauthorized(challenge), repository).await
+        ));
+    }
+    bench.script.give("t2", 300);
+    assert_eq!(
+        bench.after(&unauthorized(challenge), "other").await,
+        bearer("t2")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_changed_on_disk_is_used_when_the_old_one_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("password");
+    std::fs::write(&path, "old").unwrap();
+    let source = CredentialSource::PasswordFile {
+        username: "jane".to_owned(),
+        path: path.clone(),
+    };
+    let bench = Bench::with(Some(source), &[]);
+    bench.script.give("t1", 300);
+    assert_eq!(
+        bench.after(&unauthorized(BEARER), "a/b").await,
+        bearer("t1")
+    );
+    std::fs::write(&path, "renewed").unwrap();
+    bench.script.answer(401, &[], "");
+    bench.script.give("t2", 300);
+    let other = r#"Bearer realm="https://r.example/token""#;
+    assert_eq!(bench.after(&unauthorized(other), "c").await, bearer("t2"));
+    let asked = bench.script.asked();
+    assert_ne!(asked[1].authorization, asked[2].authorization);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_anonymous_refusal_at_the_token_service_is_not_ours() {
+    let bench = Bench::anonymous();
+    for status in [401, 403] {
+        bench.script.answer(status, &[], "");
+        assert!(!is_ours(&bench.after(&unauthorized(BEARER), "a/b").await));
+        advance(6).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_basic_challenge_is_answered_with_the_login_and_then_it_is_sent_at_once() {
+    let bench = Bench::jane();
+    assert_eq!(bench.after(&unauthorized(BASIC), "a/b").await, jane());
+    assert_eq!(bench.at_once("a/b").await, jane());
+    assert_eq!(bench.at_once("c").await, jane());
+    assert_eq!(bench.script.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_basic_challenge_without_a_login_is_a_denial_that_says_what_to_set() {
+    let bench = Bench::anonymous();
+    let outcome = bench.after(&unauthorized(BASIC), "a/b").await;
+    assert!(!is_ours(&outcome));
+    assert!(format!("{outcome:?}").contains("credentials"));
+    assert_eq!(bench.at_once("a/b").await, Ok(None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_basic_login_that_is_refused_is_ours_and_rests_for_that_repository() {
+    let bench = Bench::jane();
+    assert_eq!(bench.after(&unauthorized(BASIC), "a/b").await, jane());
+    let refusal = unauthorized(BASIC).to("Basic amFuZTpodW50ZXIy");
+    assert!(is_ours(&bench.after(&refusal, "a/b").await));
+    assert!(is_ours(&bench.at_once("a/b").await));
+    assert_eq!(bench.at_once("c").await, jane());
+    advance(31).await;
+    assert_eq!(bench.at_once("a/b").await, jane());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_basic_login_is_read_again_and_denied_if_it_is_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("password");
+    std::fs::write(&path, "old").unwrap();
+    let source = CredentialSource::PasswordFile {
+        username: "AWS".to_owned(),
+        path: path.clone(),
+    };
+    let bench = Bench::with(Some(source), &[]);
+    let old = bench
+        .after(&unauthorized(BASIC), "a/b")
+        .await
+        .unwrap()
+        .unwrap();
+    let refusal = refused(403, HeaderMap::new(), EXPIRED).to(&old);
+    std::fs::write(&path, "next day").unwrap();
+    let new = bench.after(&refusal, "a/b").await.unwrap().unwrap();
+    assert_ne!(new, old);
+    let refusal = refused(403, HeaderMap::new(), EXPIRED).to(&new);
+    assert!(is_ours(&bench.after(&refusal, "a/b").await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_word_says_whether_our_login_was_refused() {
+    let bench = Bench::jane();
+    let repository = "a/b".parse().unwrap();
+    let last = |refusal: &Refusal| match bench.auth.denied(
+        &refusal.answer(),
+        &repository,
+        refusal.sent.as_ref(),
+    ) {
+        Error::Denied { ours, message } => (ours, message),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(bench.after(&unauthorized(BASIC), "a/b").await, jane());
+    let (ours, _) = last(&refused(403, HeaderMap::new(), "").to("Basic amFuZTpodW50ZXIy"));
+    assert!(!ours);
+    assert_eq!(bench.at_once("a/b").await, jane());
+    let (ours, _) = last(&unauthorized(BASIC).to("Basic amFuZTpodW50ZXIy"));
+    assert!(ours);
+    assert!(
+        is_ours(&bench.at_once("a/b").await),
+        "the login does not rest"
+    );
+    let body = r#"{"errors":[{"message":"requested access is denied"}]}"#;
+    let (ours, message) = last(&refused(401, HeaderMap::new(), body).to("Bearer t0ken"));
+    assert!(!ours && message.contains("requested access is denied"));
+}

@@ -1,0 +1,240 @@
+//! One token exchange: how it is asked, and what its answer means (PROTOCOL 3.3, 3.4).
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::credentials::Login;
+use super::realm::{self, Realm};
+use super::refusal;
+use super::scope::Scopes;
+use crate::config::Upstream;
+use crate::upstream::Error;
+
+/// Where a token comes from and what it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Who gives it.
+    pub(super) realm: Realm,
+    /// For which service.
+    pub(super) service: Option<String>,
+    /// To do what.
+    pub(super) scopes: Scopes,
+}
+
+/// A token, as the header that shows it.
+#[derive(Debug, Clone)]
+pub(super) struct Token {
+    /// `Bearer …`, marked sensitive.
+    pub(super) header: HeaderValue,
+    /// When it is no longer sent, reckoned from when it was asked for: it was not issued before, by our own clock.
+    pub(super) expires: Instant,
+}
+
+impl Plan {
+    /// The request for the token: a `GET`, with `Basic` for a password; a `POST` for an identity token.
+    ///
+    /// The body of a `POST` holds a secret.
+    pub(super) fn request(&self, login: Option<&Login>) -> Result<Request<Bytes>, Error> {
+        let request = Request::builder().header(ACCEPT, "application/json");
+        let request = if let Some(token) = login.and_then(Login::identity_token) {
+            request
+                .method(Method::POST)
+                .uri(self.realm.url.as_str())
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(self.form(token.expose_secret()))
+        } else {
+            let mut request = request.method(Method::GET).uri(self.question());
+            if let Some(basic) = login.and_then(Login::basic) {
+                request = request.header(AUTHORIZATION, basic);
+            }
+            request.body(Bytes::new())
+        };
+        request.map_err(|_| {
+            Error::invalid(format!(
+                "{} is no address that a token can be asked from",
+                realm::place(&self.realm.url)
+            ))
+        })
+    }
+
+    /// The realm with service and scopes after what its query already holds.
+    fn question(&self) -> String {
+        let mut url = self.realm.url.clone();
+        let has_service = url.query_pairs().any(|(name, _)| name == "service");
+        let mut query = url.query_pairs_mut();
+        if let Some(service) = &self.service
+            && !has_service
+        {
+            query.append_pair("service", service);
+        }
+        for scope in self.scopes.iter() {
+            query.append_pair("scope", scope);
+        }
+        drop(query);
+        url.into()
+    }
+
+    fn form(&self, refresh_token: &str) -> Bytes {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "refresh_token")
+            .append_pair("client_id", "layby");
+        if let Some(service) = &self.service {
+            form.append_pair("service", service);
+        }
+        form.append_pair("scope", &self.scopes.joined())
+            .append_pair("refresh_token", refresh_token);
+        form.finish().into()
+    }
+
+    /// What the answer to [`Plan::request`], sent at `asked`, gives.
+    ///
+    /// The words of a service that saw our login are never repeated, since they could hold it.
+    pub(super) fn read(
+        &self,
+        answer: &Response<Bytes>,
+        asked: Instant,
+        with_login: bool,
+        upstream: &Upstream,
+    ) -> Result<Token, Error> {
+        let status = answer.status();
+        if status == StatusCode::OK {
+            return read_token(answer.body(), asked).ok_or_else(|| {
+                Error::invalid(format!(
+                    "the token service {} answers without a token",
+                    self.service_of(upstream)
+                ))
+            });
+        }
+        if status.is_redirection() {
+            return Err(self.redirected(answer.headers(), upstream));
+        }
+        let words = refusal::said(answer.body(), None).filter(|_| !with_login);
+        let words = words.map_or_else(String::new, |words| format!(": {words}"));
+        let answers = format!(
+            "the token service {} answers {}{words}",
+            self.service_of(upstream),
+            status.as_u16()
+        );
+        Err(match status {
+            StatusCode::TOO_MANY_REQUESTS => Error::RateLimited {
+                retry_after: retry_after(answer.headers()),
+                message: answers,
+            },
+            StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST if with_login => Error::Denied {
+                message: format!("{answers}: it refuses our login, correct its credentials"),
+                ours: true,
+            },
+            StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
+                let hint = if with_login {
+                    "our login may not pull this repository"
+                } else {
+                    "nobody may pull this repository without a login; to give one, set credentials for the upstream"
+                };
+                Error::Denied {
+                    message: format!("{answers}: {hint}"),
+                    ours: false,
+                }
+            }
+            StatusCode::REQUEST_TIMEOUT => Error::unavailable(answers),
+            _ if status.is_server_error() => Error::unavailable(answers),
+            _ => Error::invalid(answers),
+        })
+    }
+
+    fn service_of(&self, upstream: &Upstream) -> String {
+        format!(
+            "{} of upstream {}",
+            realm::place(&self.realm.url),
+            upstream.name
+        )
+    }
+
+    /// A token service that sends us elsewhere is not followed: the next host would see what this one may.
+    fn redirected(&self, headers: &HeaderMap, upstream: &Upstream) -> Error {
+        let target = headers
+            .get(LOCATION)
+            .and_then(|location| location.to_str().ok())
+            .and_then(|location| self.realm.url.join(location).ok());
+        match target {
+            Some(url) => Error::refused(
+                "token_hosts",
+                format!(
+                    "the token service {} redirects to {}, and token requests follow no redirect: have the registry name \
+                     that address as its realm, and add \"{}\" to token_hosts if it may see the credentials",
+                    self.service_of(upstream),
+                    realm::place(&url),
+                    realm::host_port(&url)
+                ),
+            ),
+            None => Error::invalid(format!(
+                "the token service {} redirects to nowhere",
+                self.service_of(upstream)
+            )),
+        }
+    }
+}
+
+/// What a token service answers. Holds secrets, hence no `Debug`.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    token: Option<String>,
+    #[serde(default)]
+    access_token: Option<String>,
+    #[serde(default)]
+    expires_in: Option<serde_json::Value>,
+}
+
+fn read_token(body: &[u8], asked: Instant) -> Option<Token> {
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let token = [answer.token, answer.access_token]
+        .into_iter()
+        .flatten()
+        .find(|token| !token.is_empty())?;
+    let mut header = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    header.set_sensitive(true);
+    let lifetime = lifetime(answer.expires_in.as_ref());
+    Some(Token {
+        header,
+        expires: asked + lifetime - (lifetime / 5).min(MAX_MARGIN),
+    })
+}
+
+/// `expires_in` in whole seconds, however it is written. Missing or zero is the specification's 60 s; less than that
+/// is believed, since some services do give out shorter tokens.
+fn lifetime(expires_in: Option<&serde_json::Value>) -> Duration {
+    let seconds = match expires_in {
+        Some(serde_json::Value::Number(number)) => number.as_f64(),
+        Some(serde_json::Value::String(text)) => text.trim().parse().ok(),
+        _ => None,
+    };
+    seconds
+        .filter(|&seconds: &f64| seconds > 0.0)
+        .map_or(DEFAULT_LIFETIME, |seconds| {
+            Duration::try_from_secs_f64(seconds).map_or(MAX_LIFETIME, |d| d.min(MAX_LIFETIME))
+        })
+}
+
+/// `Retry-After` in seconds or as a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    date.duration_since(SystemTime::now()).ok()
+}
+
+const DEFAULT_LIFETIME: Duration = Duration::from_mins(1);
+const MAX_LIFETIME: Duration = Duration::from_hours(24);
+/// A token is not sent in its last fifth, or its last 20 s if that is less.
+const MAX_MARGIN: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,19 @@
+//! Connections to upstreams: names, addresses, proxies, TLS, HTTP/1.1 and HTTP/2, and the pool that keeps them.
+//!
+//! Owns sockets and the rule which addresses they may lead to. Knows nothing of registries, credentials or redirects:
+//! it sends one request to one URL. Imports `config` values, `runtime`, and the errors of `upstream`.
+
+mod address;
+mod connect;
+mod network;
+mod origin;
+mod pool;
+mod proxies;
+mod tls;
+
+pub(super) use connect::Connector;
+pub(super) use network::{Network, SystemNetwork};
+pub(super) use origin::{Origin, without_secrets};
+pub(super) use pool::{Body, Outgoing, Pool};
+pub(super) use proxies::{ProxyEnvironment, ProxyError};
+pub(super) use tls::{SystemRoots, Tls};

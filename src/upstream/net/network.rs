@@ -1,0 +1,44 @@
+//! The network as a value: names to addresses, addresses to sockets. Tests give another.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+
+use crate::upstream::exchange::BoxFuture;
+
+/// Resolves names and opens sockets.
+pub(in crate::upstream) trait Network: fmt::Debug + Send + Sync {
+    /// The addresses of `host`, best first.
+    fn resolve<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+
+    /// A connection to `address`.
+    fn open(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>>;
+}
+
+/// The system's resolver and sockets.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::upstream) struct SystemNetwork;
+
+impl Network for SystemNetwork {
+    fn resolve<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+    }
+
+    fn open(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        })
+    }
+}
