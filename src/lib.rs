@@ -6,6 +6,7 @@ pub mod flight;
 pub mod oci;
 pub mod proxy;
 pub mod runtime;
+pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;

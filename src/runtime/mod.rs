@@ -1,13 +1,15 @@
-//! What every long-running part stands on: owned tasks, shutdown, the clock.
+//! What every long-running part stands on: owned tasks, shutdown, readiness, the clock.
 //!
 //! The only place that spawns tasks. Imports nothing of this crate.
 
 mod clock;
 mod pool;
+mod readiness;
 mod signals;
 mod tasks;
 
 pub use clock::Clock;
 pub use pool::Pool;
+pub use readiness::{Latch, Readiness};
 pub use signals::Signals;
 pub use tasks::Tasks;

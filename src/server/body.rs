@@ -1,0 +1,348 @@
+//! The body of an answer: bytes in memory, or a blob driven from wherever it is.
+//!
+//! It either delivers exactly what its head announced or fails, and then hyper breaks the connection (HTTP/2: the
+//! stream). It never ends short as if all were well.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use http_body::{Body, Frame, SizeHint};
+
+use super::file::FileReads;
+use super::record::Record;
+use super::stall;
+use crate::flight::ports::{Chunk, FileSlice};
+use crate::proxy::{BlobAnswer, BlobReader, BrokenBody};
+
+/// What is sent after an answer's head.
+pub(super) struct ResponseBody {
+    source: Source,
+    /// Bytes still to come; `None`: as many as the source has.
+    left: Option<u64>,
+    /// Writes the request's log line when it is dropped.
+    record: Option<Record>,
+}
+
+enum Source {
+    /// All has been said.
+    Done,
+    Memory(Bytes),
+    Blob(Pin<Box<dyn Stream<Item = Result<Bytes, BrokenBody>> + Send>>),
+}
+
+/// A piece of a body that a blob is the source of.
+#[derive(Debug)]
+pub(super) enum Segment {
+    /// Bytes of our own.
+    Text(Bytes),
+    /// The whole blob; its size may not be known.
+    Whole(Option<u64>),
+    /// A part of it.
+    Part(Range<u64>),
+}
+
+impl Segment {
+    /// Its length, where known.
+    pub(super) fn len(&self) -> Option<u64> {
+        match self {
+            Self::Text(bytes) => Some(bytes.len() as u64),
+            Self::Whole(len) => *len,
+            Self::Part(range) => Some(range.end.saturating_sub(range.start)),
+        }
+    }
+}
+
+impl ResponseBody {
+    /// Nothing, for `HEAD`, `304` and the like.
+    pub(super) fn empty() -> Self {
+        Self {
+            source: Source::Done,
+            left: Some(0),
+            record: None,
+        }
+    }
+
+    /// Bytes in memory.
+    pub(super) fn memory(bytes: Bytes) -> Self {
+        let left = Some(bytes.len() as u64);
+        Self {
+            source: match left {
+                Some(0) => Source::Done,
+                _ => Source::Memory(bytes),
+            },
+            left,
+            record: None,
+        }
+    }
+
+    /// A blob, `len` bytes in all where that is known.
+    pub(super) fn blob(sender: BlobSender, len: Option<u64>) -> Self {
+        let pieces = stream::unfold(sender, |mut sender| async move {
+            let piece = sender.next().await?;
+            if piece.is_err() {
+                // What hyper still holds would be lost with the connection: let it go out first.
+                tokio::task::yield_now().await;
+            }
+            Some((piece, sender))
+        });
+        Self {
+            source: match len {
+                Some(0) => Source::Done,
+                _ => Source::Blob(Box::pin(pieces)),
+            },
+            left: len,
+            record: None,
+        }
+    }
+
+    /// Lets `record` count what is sent and end with this body.
+    pub(super) fn recorded(mut self, mut record: Record) -> Self {
+        if self.is_end_stream() {
+            record.complete();
+        }
+        self.record = Some(record);
+        self
+    }
+
+    /// Takes `len` bytes off what is left; fails when that is more than was announced.
+    fn count(&mut self, len: u64) -> Result<(), BrokenBody> {
+        if let Some(left) = &mut self.left {
+            *left = left
+                .checked_sub(len)
+                .ok_or_else(|| broken("too_long", "the body is longer than announced"))?;
+        }
+        if let Some(record) = &mut self.record {
+            record.sent(len);
+        }
+        if self.left == Some(0) {
+            self.finish();
+        }
+        Ok(())
+    }
+
+    /// Frees the source at once, not only when hyper drops the body.
+    fn finish(&mut self) {
+        self.source = Source::Done;
+        if let Some(record) = &mut self.record {
+            record.complete();
+        }
+    }
+
+    fn break_off(&mut self, error: BrokenBody) -> BrokenBody {
+        self.source = Source::Done;
+        if let Some(record) = &mut self.record {
+            record.broken(&error);
+        }
+        error
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BrokenBody;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenBody>>> {
+        stall::body_is_asked();
+        let piece = match &mut self.source {
+            Source::Done => return Poll::Ready(None),
+            Source::Memory(bytes) => Some(Ok(std::mem::take(bytes))),
+            Source::Blob(pieces) => ready!(pieces.as_mut().poll_next(cx)),
+        };
+        let counted = match piece {
+            Some(Ok(bytes)) => self.count(bytes.len() as u64).map(|()| Some(bytes)),
+            Some(Err(error)) => Err(error),
+            None if self.left.is_none() => {
+                self.finish();
+                Ok(None)
+            }
+            None => Err(broken("too_short", "the body is shorter than announced")),
+        };
+        Poll::Ready(match counted {
+            Ok(Some(bytes)) => {
+                stall::body_has_given();
+                Some(Ok(Frame::data(bytes)))
+            }
+            Ok(None) => None,
+            Err(error) => Some(Err(self.break_off(error))),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sends segments of a blob, in buffers of bounded size, leaving the thread to others now and then.
+pub(super) struct BlobSender {
+    blob: BlobAnswer,
+    segments: VecDeque<Segment>,
+    reads: Arc<FileReads>,
+    current: Option<Reading>,
+    /// Bytes since the thread was last left to others.
+    run: usize,
+}
+
+/// A segment under way.
+struct Reading {
+    reader: Box<dyn BlobReader>,
+    /// Of a chunk that is in a file: what is still to be read.
+    slice: Option<FileSlice>,
+    /// Of the segment.
+    left: Option<u64>,
+}
+
+impl BlobSender {
+    /// Opens the first reader at once, so that the fetch knows of its client before the head goes out.
+    pub(super) fn new(
+        blob: BlobAnswer,
+        segments: VecDeque<Segment>,
+        reads: &Arc<FileReads>,
+    ) -> Self {
+        let mut sender = Self {
+            blob,
+            segments,
+            reads: Arc::clone(reads),
+            current: None,
+            run: 0,
+        };
+        if !matches!(sender.segments.front(), Some(Segment::Text(_))) {
+            sender.open_next();
+        }
+        sender
+    }
+
+    /// Where the bytes come from, for metrics; `None` while no reader is open.
+    pub(super) fn source(&self) -> Option<&'static str> {
+        self.current.as_ref().map(|reading| reading.reader.source())
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes, BrokenBody>> {
+        if self.run >= RUN {
+            self.run = 0;
+            tokio::task::yield_now().await;
+        }
+        loop {
+            if let Some(reading) = &mut self.current {
+                match reading.next(&self.reads).await {
+                    Some(Ok(bytes)) => {
+                        self.run += bytes.len();
+                        return Some(Ok(bytes));
+                    }
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => self.current = None,
+                }
+            }
+            match self.open_next()? {
+                Opened::Text(bytes) => return Some(Ok(bytes)),
+                Opened::Reading => {}
+                Opened::Nothing => {
+                    return Some(Err(broken(
+                        "no_content",
+                        "the blob's bytes are not at hand",
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Takes up the next segment; `None` behind the last.
+    fn open_next(&mut self) -> Option<Opened> {
+        let segment = self.segments.pop_front()?;
+        let left = segment.len();
+        let range = match segment {
+            Segment::Text(bytes) => return Some(Opened::Text(bytes)),
+            Segment::Whole(_) => None,
+            Segment::Part(range) => Some(range),
+        };
+        let Some(reader) = self.blob.reader(range) else {
+            return Some(Opened::Nothing);
+        };
+        self.current = Some(Reading {
+            reader,
+            slice: None,
+            left,
+        });
+        Some(Opened::Reading)
+    }
+}
+
+enum Opened {
+    Text(Bytes),
+    Reading,
+    /// The answer was for a `HEAD`.
+    Nothing,
+}
+
+impl Reading {
+    /// The next bytes of the segment; `None` when it is complete.
+    async fn next(&mut self, reads: &Arc<FileReads>) -> Option<Result<Bytes, BrokenBody>> {
+        loop {
+            if let Some(slice) = self.slice.as_mut().filter(|slice| !slice.range.is_empty()) {
+                let read = reads.read(slice).await;
+                return Some(match read {
+                    Ok(bytes) => {
+                        slice.range.start += bytes.len() as u64;
+                        self.count(bytes)
+                    }
+                    Err(error) => Err(BrokenBody {
+                        reason: "disk",
+                        message: format!("a stored blob cannot be read: {error}"),
+                    }),
+                });
+            }
+            if self.left == Some(0) {
+                return None;
+            }
+            match self.reader.next().await {
+                Some(Ok(Chunk::Bytes(bytes))) => return Some(self.count(bytes)),
+                Some(Ok(Chunk::File(slice))) => self.slice = Some(slice),
+                Some(Err(error)) => return Some(Err(error)),
+                None if self.left.is_none() => return None,
+                None => {
+                    return Some(Err(broken("too_short", "the blob ended before its size")));
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, bytes: Bytes) -> Result<Bytes, BrokenBody> {
+        if let Some(left) = &mut self.left {
+            *left = left
+                .checked_sub(bytes.len() as u64)
+                .ok_or_else(|| broken("too_long", "the blob has more bytes than its size"))?;
+        }
+        Ok(bytes)
+    }
+}
+
+fn broken(reason: &'static str, message: &str) -> BrokenBody {
+    BrokenBody {
+        reason,
+        message: message.to_owned(),
+    }
+}
+
+/// Bytes that one answer sends before it leaves the thread to others: bulk readers must not hold up small requests.
+const RUN: usize = 128 * 1024;

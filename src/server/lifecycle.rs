@@ -1,0 +1,120 @@
+//! The server as a whole: from bound addresses to the last response drained.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::admin::Admin;
+use super::backend::Content;
+use super::connection::Connections;
+use super::listener::{BindError, Listener};
+use super::service::Service;
+use super::tls::Certificate;
+use crate::config::Config;
+use crate::runtime::{Readiness, Tasks};
+use crate::telemetry::Metrics;
+
+/// Listeners that are being served.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
+    admin_address: Option<SocketAddr>,
+    readiness: Readiness,
+    /// Accept loops of the clients' listeners.
+    accepting: Tasks,
+    clients: Arc<Connections<Service>>,
+    /// Accept loop of the admin listener.
+    admin_accepting: Tasks,
+    admin: Arc<Connections<Admin>>,
+}
+
+impl Server {
+    /// Opens every listener that `config` names and starts to serve `content`. Must be called within a tokio runtime.
+    ///
+    /// `instance_id` is the name by which this instance recognises its own requests. Nothing is served when any of the
+    /// listeners cannot be opened.
+    pub fn bind(
+        config: &Config,
+        content: Arc<dyn Content>,
+        readiness: &Readiness,
+        metrics: Arc<Metrics>,
+        tasks: &Tasks,
+        instance_id: &str,
+    ) -> Result<Self, BindError> {
+        let plain = Listener::bind_all(&config.listen, "listen")?;
+        let (tls, acceptor) = match &config.tls {
+            Some(tls) => {
+                let certificate = Certificate::load(tls)?;
+                let listeners = Listener::bind_all(&tls.listen, "tls.listen")?;
+                certificate.watch(tasks);
+                (listeners, Some(certificate.acceptor()?))
+            }
+            None => (Vec::new(), None),
+        };
+        let admin = config.admin.listen.as_slice();
+        let admin = Listener::bind_all(admin, "admin.listen")?;
+        let addresses = |listeners: &[Listener]| listeners.iter().map(Listener::address).collect();
+
+        let stall = config.limits.stall_timeout;
+        let service = Service::new(config, content, Arc::clone(&metrics), instance_id);
+        let admin_service = Admin {
+            metrics,
+            readiness: readiness.clone(),
+        };
+        let server = Self {
+            addresses: addresses(&plain),
+            tls_addresses: addresses(&tls),
+            admin_address: admin.first().map(Listener::address),
+            readiness: readiness.clone(),
+            accepting: tasks.child(),
+            clients: Connections::new(service, tasks, CONNECTIONS, stall),
+            admin_accepting: tasks.child(),
+            admin: Connections::new(admin_service, tasks, ADMIN_CONNECTIONS, stall),
+        };
+        for listener in plain {
+            server.clients.accept(listener, None, &server.accepting);
+        }
+        for listener in tls {
+            let acceptor = acceptor.clone();
+            server.clients.accept(listener, acceptor, &server.accepting);
+        }
+        for listener in admin {
+            server.admin.accept(listener, None, &server.admin_accepting);
+        }
+        Ok(server)
+    }
+
+    /// Where plain HTTP is served.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where TLS is served.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls_addresses
+    }
+
+    /// Where the admin listener is.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Stops: not ready from now on, no new connections, responses under way finish within `grace`, what is left is
+    /// cut. Whether nothing had to be. The admin listener goes last, so that probes see the drain.
+    pub async fn shutdown(self, grace: Duration) -> bool {
+        self.readiness.begin_shutdown();
+        self.accepting.stop();
+        self.accepting.drained(STOP_WAIT).await;
+        let clean = self.clients.drain(grace).await;
+        self.admin_accepting.stop();
+        self.admin.drain(STOP_WAIT).await;
+        clean
+    }
+}
+
+/// Connections of clients at once; beyond, they wait to be accepted.
+const CONNECTIONS: usize = 8192;
+const ADMIN_CONNECTIONS: usize = 64;
+/// For tasks that have nothing to finish.
+const STOP_WAIT: Duration = Duration::from_secs(1);

@@ -1,0 +1,17 @@
+//! The server on the wire: raw sockets against a fake proxy.
+
+mod admin;
+mod answers;
+mod connections;
+mod errors;
+mod fake;
+mod log;
+mod ranges;
+mod shutdown;
+mod site;
+mod tls;
+mod wire;
+
+use fake::{Fake, digest_of};
+use site::Site;
+use wire::Wire;
