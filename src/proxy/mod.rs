@@ -5,9 +5,21 @@
 
 mod answer;
 mod blob_answer;
+pub mod catalog;
+pub mod context;
 mod error;
+mod freshness;
+pub mod lists;
+pub mod manifests;
+pub mod membership;
 mod outcome;
+pub mod ports;
+mod recent;
 mod select;
+mod singles;
+pub mod tags;
+#[cfg(test)]
+mod testing;
 
 pub use answer::{BlobUse, CatalogPage, ListAnswer, ManifestAnswer};
 pub use blob_answer::{BlobAnswer, BlobContent, BlobReader, BrokenBody};

@@ -1,0 +1,123 @@
+//! The repositories that something is cached of, as clients name them.
+
+use std::sync::Arc;
+
+use crate::config::UpstreamName;
+
+use super::context::Context;
+use super::singles::Singles;
+use super::{CatalogPage, Error};
+
+/// The list of cached repositories.
+pub struct Catalog {
+    ctx: Arc<Context>,
+    default_upstream: UpstreamName,
+    walks: Singles<(), Arc<Vec<String>>>,
+}
+
+/// Entries of a page whose size nobody asked for.
+const PAGE: usize = 1000;
+
+impl Catalog {
+    /// The catalog of the disk that `ctx` knows; repositories of `default_upstream` go without its name.
+    pub fn new(ctx: Arc<Context>, default_upstream: UpstreamName) -> Self {
+        Self {
+            walks: Singles::new(ctx.tasks.clone()),
+            ctx,
+            default_upstream,
+        }
+    }
+
+    /// At most `n` names that come after `last`.
+    pub async fn page(
+        self: &Arc<Self>,
+        n: Option<u32>,
+        last: Option<&str>,
+    ) -> Result<CatalogPage, Error> {
+        let deadline = self.ctx.own_deadline();
+        let walk = || Arc::clone(self).walk();
+        let (names, _) = self.walks.run(&(), deadline, walk).await?;
+        let size = n.map_or(PAGE, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        let from = last.map_or(0, |last| {
+            names.partition_point(|name| name.as_str() <= last)
+        });
+        let rest = names.get(from..).unwrap_or_default();
+        let page = rest.get(..size).unwrap_or(rest);
+        Ok(CatalogPage {
+            repositories: page.to_vec(),
+            more: !page.is_empty() && page.len() < rest.len(),
+        })
+    }
+
+    async fn walk(self: Arc<Self>) -> Result<Arc<Vec<String>>, Error> {
+        let found = self.ctx.records.repositories().await?;
+        let mut names: Vec<String> = found
+            .into_iter()
+            .map(|(upstream, repository)| {
+                if upstream == self.default_upstream {
+                    repository.to_string()
+                } else {
+                    format!("{upstream}/{repository}")
+                }
+            })
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(Arc::new(names))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flight::ports::RefKind;
+    use crate::proxy::testing::{World, place};
+
+    fn catalog() -> (World, Arc<Catalog>) {
+        let world = World::new();
+        for (upstream, repository) in [
+            ("docker.io", "library/ubuntu"),
+            ("docker.io", "acme/web"),
+            ("ghcr.io", "acme/web"),
+        ] {
+            let tag = RefKind::Tag("latest".parse().unwrap());
+            let key = place(upstream, repository).key(tag);
+            world.records.seed(&key, b"{}");
+        }
+        let catalog = Catalog::new(Arc::clone(&world.ctx), "docker.io".parse().unwrap());
+        (world, Arc::new(catalog))
+    }
+
+    #[tokio::test]
+    async fn repositories_are_named_as_clients_name_them_in_order() {
+        let (_world, catalog) = catalog();
+        let page = catalog.page(None, None).await.unwrap();
+        assert_eq!(
+            page.repositories,
+            ["acme/web", "ghcr.io/acme/web", "library/ubuntu"]
+        );
+        assert!(!page.more);
+    }
+
+    #[tokio::test]
+    async fn pages_follow_one_another_without_gap_or_overlap() {
+        let (_world, catalog) = catalog();
+        let first = catalog.page(Some(2), None).await.unwrap();
+        assert_eq!(first.repositories, ["acme/web", "ghcr.io/acme/web"]);
+        assert!(first.more);
+        let second = catalog
+            .page(Some(2), Some("ghcr.io/acme/web"))
+            .await
+            .unwrap();
+        assert_eq!(second.repositories, ["library/ubuntu"]);
+        assert!(!second.more);
+    }
+
+    #[tokio::test]
+    async fn a_page_of_none_promises_no_next_one() {
+        let (_world, catalog) = catalog();
+        let page = catalog.page(Some(0), None).await.unwrap();
+        assert_eq!(page.repositories, Vec::<String>::new());
+        assert!(!page.more);
+    }
+}

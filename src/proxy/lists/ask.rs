@@ -1,0 +1,173 @@
+//! Asking an upstream for a list, and keeping what it said.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+use tracing::{Instrument as _, warn};
+
+use crate::flight::ports::{BoxFuture, RefKind, RefKindName};
+use crate::upstream::{self, Call};
+
+use super::{
+    CacheOutcome, Error, Found, Freshness, ListKey, ListRecord, Lists, StaleReason, Wanted,
+    freshness,
+};
+
+type Asking = BoxFuture<'static, Result<upstream::ListAnswer, upstream::Error>>;
+
+/// Most lists of a repository on disk. Clients choose the queries, so without a limit they could fill the disk.
+const STORED: usize = 1024;
+
+impl Lists {
+    /// The work of one question.
+    pub(super) async fn resolve(
+        self: Arc<Self>,
+        key: ListKey,
+        wanted: Wanted,
+        call: Call,
+    ) -> Result<Found, Error> {
+        let policy = &self.ctx.remote(&key.place.upstream)?.policy;
+        let now = self.ctx.now();
+        let known = self.known(&key, &wanted).await;
+        if let Some(list) = &known
+            && freshness::judge(policy, list.fetched, now) == Freshness::Fresh
+        {
+            return Ok((Arc::clone(list), CacheOutcome::Hit));
+        }
+        if let Some(absent @ Error::NotFound { .. }) =
+            self.failures.get(&key, now, policy.negative_ttl)
+        {
+            return Err(absent);
+        }
+        let hurry = known.as_ref().is_some_and(|list| {
+            freshness::may_serve(policy, StaleReason::Unreachable, list.fetched, now)
+        });
+        let asked = self.ask(&key, &wanted, &call, hurry).await;
+        match asked {
+            Ok(answer) => Ok((self.keep(&key, &wanted, answer).await, CacheOutcome::Miss)),
+            Err(error) => {
+                let error = Error::from_upstream(wanted.what(), error);
+                self.failed(&key, known.is_some(), &error);
+                Err(error)
+            }
+        }
+    }
+
+    fn failed(&self, key: &ListKey, known: bool, error: &Error) {
+        let could_be_stale = known && freshness::stale_reason(error).is_some();
+        if could_be_stale {
+            warn!(upstream = %key.place.upstream, repository = %key.place.repository, list = %key.name,
+                reason = error.reason(), %error, "a list could not be revalidated");
+        }
+        if could_be_stale || matches!(error, Error::NotFound { .. }) {
+            self.failures
+                .put(key.clone(), self.ctx.now(), error.clone());
+        }
+    }
+
+    /// Asks; in a `hurry`, since an old answer would do, only for a moment. A late answer is kept all the same.
+    async fn ask(
+        self: &Arc<Self>,
+        key: &ListKey,
+        wanted: &Wanted,
+        call: &Call,
+        hurry: bool,
+    ) -> Result<upstream::ListAnswer, upstream::Error> {
+        let Some(remote) = self.ctx.remotes.get(&key.place.upstream) else {
+            return Err(upstream::Error::Offline);
+        };
+        let registry = Arc::clone(&remote.registry);
+        let (repository, asked, call) =
+            (key.place.repository.clone(), wanted.clone(), call.clone());
+        let mut asking: Asking = Box::pin(async move {
+            match &asked {
+                Wanted::Tags(query) => registry.tags(&repository, query, &call).await,
+                Wanted::Referrers { digest, query, .. } => {
+                    registry.referrers(&repository, digest, query, &call).await
+                }
+            }
+        });
+        if !hurry {
+            return asking.await;
+        }
+        if let Ok(answer) = timeout(self.ctx.revalidate_timeout, &mut asking).await {
+            return answer;
+        }
+        let (this, late_key, wanted) = (Arc::clone(self), key.clone(), wanted.clone());
+        let asked_at = self.ctx.now();
+        let late = async move {
+            let Ok(answer) = asking.await else { return };
+            let current = this.known(&late_key, &wanted).await;
+            if current.is_none_or(|current| current.fetched <= asked_at) {
+                this.keep(&late_key, &wanted, answer).await;
+            }
+        };
+        self.ctx.tasks.spawn_until_stop(late.in_current_span());
+        Err(upstream::Error::Unavailable {
+            message: format!(
+                "{} did not answer within revalidate_timeout ({:?})",
+                key.place.upstream, self.ctx.revalidate_timeout
+            ),
+        })
+    }
+
+    /// Takes in an answer: in memory now, on disk behind it.
+    async fn keep(
+        self: &Arc<Self>,
+        key: &ListKey,
+        wanted: &Wanted,
+        answer: upstream::ListAnswer,
+    ) -> Arc<ListRecord> {
+        let list = Arc::new(ListRecord::of(wanted.canonical(), answer, self.ctx.now()));
+        self.hot.insert(key.clone(), Arc::clone(&list));
+        self.failures.forget(key);
+        let (this, key, storing) = (Arc::clone(self), key.clone(), Arc::clone(&list));
+        let write = async move {
+            if let Err(error) = this.store(&key, &storing).await {
+                warn!(upstream = %key.place.upstream, repository = %key.place.repository, list = %key.name, %error,
+                    "a list is not stored");
+            }
+        };
+        self.ctx.write_behind(write).await;
+        list
+    }
+
+    /// Writes a list, in the place of another where there are too many.
+    async fn store(&self, key: &ListKey, list: &ListRecord) -> std::io::Result<()> {
+        let records = &self.ctx.records;
+        let place = &key.place;
+        let stored = records
+            .list(&place.upstream, &place.repository, RefKindName::List)
+            .await?;
+        let others = stored
+            .iter()
+            .filter(|other| other.kind != RefKind::List(key.name.clone()));
+        let surplus = (stored.len() + 1).saturating_sub(STORED);
+        for other in others.take(surplus) {
+            records.remove(other).await?;
+        }
+        records.put(&key.record(), list.to_bytes()?).await
+    }
+
+    /// What is known of the list, in memory or on disk.
+    pub(super) async fn known(&self, key: &ListKey, wanted: &Wanted) -> Option<Arc<ListRecord>> {
+        if let Some(list) = self.hot.get(key) {
+            return Some(list);
+        }
+        let record = self.ctx.record(&key.record()).await?;
+        match ListRecord::from_bytes(record) {
+            Ok(list) if list.head.query == wanted.canonical() => Some(
+                self.hot
+                    .entry(key.clone())
+                    .or_insert_with(|| Arc::new(list))
+                    .into_value(),
+            ),
+            Ok(_) => None,
+            Err(error) => {
+                warn!(upstream = %key.place.upstream, repository = %key.place.repository, list = %key.name, %error,
+                    "a list's record is damaged and counts as missing");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Tags: where they point, how long that holds, and what is served when the upstream cannot say.
+//!
+//! Owns the records `_tags/<tag>` and the memory of hot ones. A tag's record names only a manifest that is stored.
+//! Holds no manifest: that is `manifests`. Imports what `proxy` imports.
+
+mod ask;
+mod record;
+mod save;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use moka::sync::Cache;
+use tracing::warn;
+
+use crate::config::TagPolicy;
+use crate::flight::ports::RefKind;
+use crate::oci::Tag;
+use crate::upstream::Call;
+
+use super::context::Context;
+use super::freshness::{self, Freshness};
+use super::manifests::{Found, Held, Manifests};
+use super::recent::Recent;
+use super::singles::{Role, Singles};
+use super::{CacheOutcome, Error, ManifestAnswer, Place, StaleReason, What};
+
+use record::{Entry, TagRecord};
+use save::Saver;
+
+/// Tags of all repositories.
+pub struct Tags {
+    ctx: Arc<Context>,
+    manifests: Arc<Manifests>,
+    hot: Cache<TagKey, Arc<Entry>>,
+    /// Upstreams' refusals to say: absences of what is not stored, failed revalidations of what is.
+    failures: Recent<TagKey, Error>,
+    questions: Singles<TagKey, Found>,
+    saver: Arc<Saver>,
+}
+
+/// A tag of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct TagKey {
+    place: Place,
+    tag: Tag,
+}
+
+/// Most tags in memory, at well under a kilobyte each.
+const HOT: u64 = 32_768;
+
+impl Tags {
+    /// Tags on the disk and of the upstreams that `ctx` knows.
+    pub fn new(ctx: Arc<Context>, manifests: Arc<Manifests>) -> Self {
+        Self {
+            hot: Cache::new(HOT),
+            failures: Recent::new(),
+            questions: Singles::new(ctx.tasks.clone()),
+            saver: Arc::new(Saver::new(Arc::clone(&ctx), Arc::clone(&manifests))),
+            ctx,
+            manifests,
+        }
+    }
+
+    /// The manifest that `tag` points at.
+    pub async fn manifest(
+        self: &Arc<Self>,
+        place: &Place,
+        tag: &Tag,
+        call: &Call,
+    ) -> Result<ManifestAnswer, Error> {
+        let key = TagKey {
+            place: place.clone(),
+            tag: tag.clone(),
+        };
+        if self.ctx.offline {
+            return self.offline(&key).await;
+        }
+        let policy = &self.ctx.remote(&place.upstream)?.policy;
+        if let Some(answer) = self.without_asking(&key, policy, call).await {
+            return Ok(answer);
+        }
+        let resolve = || Arc::clone(self).resolve(key.clone(), call.clone());
+        match self.questions.run(&key, call.deadline, resolve).await {
+            Ok(((held, CacheOutcome::Miss), Role::Joiner)) => {
+                self.ctx.metrics.flight.collapsed.inc();
+                Ok(held.answer(CacheOutcome::Collapsed, None))
+            }
+            Ok(((held, outcome), _)) => Ok(held.answer(outcome, None)),
+            Err(error) => {
+                let stale = self.in_spite_of(&key, policy, &error).await;
+                stale.ok_or(error)
+            }
+        }
+    }
+
+    /// An answer that needs no upstream, or none before the client has it.
+    async fn without_asking(
+        self: &Arc<Self>,
+        key: &TagKey,
+        policy: &TagPolicy,
+        call: &Call,
+    ) -> Option<ManifestAnswer> {
+        let entry = self.known(key).await?;
+        let now = self.ctx.now();
+        let freshness = freshness::judge(policy, entry.record.validated, now);
+        if freshness == Freshness::Fresh {
+            let held = self
+                .manifests
+                .held(&key.place, &entry.record.digest)
+                .await?;
+            return Some(held.answer(CacheOutcome::Hit, None));
+        }
+        if let Some(failure) = self.failures.get(key, now, policy.negative_ttl)
+            && let Some(answer) = self.in_spite_of(key, policy, &failure).await
+        {
+            return Some(answer);
+        }
+        if freshness != Freshness::Behind {
+            return None;
+        }
+        let held = self
+            .manifests
+            .held(&key.place, &entry.record.digest)
+            .await?;
+        let behind = Call {
+            deadline: self.ctx.own_deadline(),
+            via: call.via.clone(),
+        };
+        self.questions
+            .start(key, || Arc::clone(self).resolve(key.clone(), behind));
+        Some(self.stale(key, &held, StaleReason::Revalidating))
+    }
+
+    /// What is stored, where the policy prefers it to this failure.
+    async fn in_spite_of(
+        self: &Arc<Self>,
+        key: &TagKey,
+        policy: &TagPolicy,
+        failure: &Error,
+    ) -> Option<ManifestAnswer> {
+        let reason = freshness::stale_reason(failure)?;
+        let entry = self.known(key).await?;
+        if !freshness::may_serve(policy, reason, entry.record.validated, self.ctx.now()) {
+            return None;
+        }
+        let held = self.newest_complete(&key.place, &entry.record).await?;
+        Some(self.stale(key, &held, reason))
+    }
+
+    /// Nothing is asked and nothing expires.
+    async fn offline(self: &Arc<Self>, key: &TagKey) -> Result<ManifestAnswer, Error> {
+        let missing = Error::NotCached {
+            what: What::Manifest,
+        };
+        let Some(entry) = self.known(key).await else {
+            return Err(missing);
+        };
+        let Some(held) = self.newest_complete(&key.place, &entry.record).await else {
+            return Err(missing);
+        };
+        let fresh = self.ctx.remote(&key.place.upstream).is_ok_and(|remote| {
+            let judged = freshness::judge(&remote.policy, entry.record.validated, self.ctx.now());
+            judged == Freshness::Fresh
+        });
+        Ok(if fresh {
+            held.answer(CacheOutcome::Hit, None)
+        } else {
+            self.stale(key, &held, StaleReason::Offline)
+        })
+    }
+
+    fn stale(&self, key: &TagKey, held: &Held, reason: StaleReason) -> ManifestAnswer {
+        self.ctx
+            .metrics
+            .cache
+            .stale_served(key.place.upstream.as_str(), reason.as_str());
+        held.answer(
+            CacheOutcome::Stale(reason),
+            Some(freshness::warning(reason)),
+        )
+    }
+
+    /// The newest manifest of the tag whose blobs are here too; where none is whole, the newest.
+    async fn newest_complete(
+        self: &Arc<Self>,
+        place: &Place,
+        record: &TagRecord,
+    ) -> Option<Arc<Held>> {
+        let newest = self.manifests.held(place, &record.digest).await;
+        let Some(previous) = &record.previous else {
+            return newest;
+        };
+        if let Some(newest) = &newest
+            && self.manifests.complete(place, newest).await
+        {
+            return Some(Arc::clone(newest));
+        }
+        let previous = self.manifests.held(place, previous).await;
+        match (newest, previous) {
+            (None, previous) => previous,
+            (Some(_), Some(previous)) if self.manifests.complete(place, &previous).await => {
+                Some(previous)
+            }
+            (newest, _) => newest,
+        }
+    }
+
+    /// What is known of the tag, in memory or on disk.
+    async fn known(&self, key: &TagKey) -> Option<Arc<Entry>> {
+        if let Some(entry) = self.hot.get(key) {
+            return Some(entry);
+        }
+        let record = self.ctx.record(&key.record()).await?;
+        match serde_json::from_slice::<TagRecord>(&record) {
+            // Memory may know better by now: what is on disk never replaces it.
+            Ok(record) => Some(
+                self.hot
+                    .entry(key.clone())
+                    .or_insert_with(|| Arc::new(Entry::from_disk(record)))
+                    .into_value(),
+            ),
+            Err(error) => {
+                warn!(upstream = %key.place.upstream, repository = %key.place.repository, tag = %key.tag, %error,
+                    "a tag's record is damaged and counts as missing");
+                None
+            }
+        }
+    }
+}
+
+impl TagKey {
+    fn record(&self) -> crate::flight::ports::RefKey {
+        self.place.key(RefKind::Tag(self.tag.clone()))
+    }
+}
