@@ -101,9 +101,9 @@ pub struct StoredBlob {
 }
 
 impl Store {
-    /// Takes the data directory into use, until the store is dropped and `tasks` have ended. Waits for
-    /// [`StoreOptions::lock_wait`] while another process uses it, and removes what the last life left unfinished. What
-    /// is stored is counted in the background (see [`Store::scanned`]).
+    /// Takes the data directory into use, until `tasks` have ended. Waits for [`StoreOptions::lock_wait`] while another
+    /// process uses it, and removes what the last life left unfinished. What is stored is counted in the background
+    /// (see [`Store::scanned`]).
     ///
     /// When `tasks` is told to stop, what was asked for is finished and what is asked for later fails; so it is stopped
     /// after all who commit.

@@ -227,9 +227,7 @@ fn read_identity(files: &dyn Files, layout: &Layout) -> Result<Option<Identity>,
         serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
     let is_plain = |id: &str| id.bytes().all(|b| b.is_ascii_alphanumeric());
     if identity.instance.is_empty() || !is_plain(&identity.instance) {
-        return Err(damaged(
-            "its instance is not letters and digits".to_owned(),
-        ));
+        return Err(damaged("its instance is not letters and digits".to_owned()));
     }
     Ok(Some(identity))
 }

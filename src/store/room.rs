@@ -159,7 +159,9 @@ impl Reservation {
     pub(super) fn release(&mut self) {
         let mut claims = self.room.claims.lock();
         claims.held = claims.held.saturating_sub(std::mem::take(&mut self.held));
-        claims.landed = claims.landed.saturating_sub(std::mem::take(&mut self.landed));
+        claims.landed = claims
+            .landed
+            .saturating_sub(std::mem::take(&mut self.landed));
     }
 }
 

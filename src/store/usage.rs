@@ -165,7 +165,8 @@ impl Usage {
             None => 0,
         };
         let worth_it = now.saturating_sub(written) >= MTIME_GRAIN;
-        if worth_it && (state.unwritten.len() < MOST_UNWRITTEN || state.unwritten.contains_key(&key))
+        if worth_it
+            && (state.unwritten.len() < MOST_UNWRITTEN || state.unwritten.contains_key(&key))
         {
             state.unwritten.insert(key, now);
         }

@@ -1,5 +1,7 @@
 //! Tests against models: random sequences of operations, and the power going at any of them.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "../support/forgetful.rs"]
 mod forgetful;
 mod store;

@@ -50,7 +50,7 @@ impl Life {
     pub(crate) async fn restart(self) -> Self {
         self.tasks.stop();
         drop(self.store);
-        assert!(self.tasks.drained(Duration::from_secs(60)).await);
+        assert!(self.tasks.drained(Duration::from_mins(1)).await);
         self.files.power_on();
         Self::start(self.files).await.unwrap()
     }
@@ -60,7 +60,7 @@ impl Life {
         let next = self.files.power_loss(luck);
         self.tasks.stop();
         drop(self.store);
-        assert!(self.tasks.drained(Duration::from_secs(60)).await);
+        assert!(self.tasks.drained(Duration::from_mins(1)).await);
         next
     }
 

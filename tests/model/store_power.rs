@@ -205,6 +205,24 @@ fn a_failed_sync_fails_its_blob_alone_and_the_next_try_succeeds() {
 }
 
 #[test]
+fn records_written_together_share_the_sync_of_their_directory() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let life = Life::start(Forgetful::new(dir.path())).await.unwrap();
+        life.store.put_ref(&tag("first"), vec![1]).await.unwrap();
+        let before = life.files.changes();
+        let keys: Vec<_> = (0..50).map(|n| tag(&format!("v{n}"))).collect();
+        let puts = keys.iter().map(|key| life.store.put_ref(key, vec![1]));
+        for put in futures_util::future::join_all(puts).await {
+            put.unwrap();
+        }
+        // Each is created, written, synced and moved; the directory is synced once.
+        assert_eq!(life.files.changes() - before, 50 * 4 + 1);
+        life.power_loss(Luck::All).await;
+    });
+}
+
+#[test]
 fn a_stage_whose_sync_failed_once_is_never_committed() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
@@ -240,7 +258,7 @@ fn a_blob_whose_write_back_failed_behind_the_writers_back_is_not_committed() {
         }
         let digest = Digest::sha256(b"whatever");
         assert!(life.store.commit(&stage, 32 << 20, &digest).await.is_err());
-        assert_eq!(life.read(&digest), None);
+        assert!(life.read(&digest).is_none());
         drop(stage);
         life.power_loss(Luck::All).await;
     });

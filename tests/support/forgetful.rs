@@ -267,7 +267,23 @@ impl Files for Forgetful {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.change()?;
         Disk.list(dir)?;
-        state.names.retain(|path, _| path.parent() != Some(dir));
+        let synced = state
+            .names
+            .extract_if(.., |path, _| path.parent() == Some(dir));
+        for (removed, _) in synced
+            .filter(|(_, durable)| matches!(durable, Durable::Directory))
+            .collect::<Vec<_>>()
+        {
+            // What the removed directory held is gone for good; a new one of its name began empty.
+            let is_anew = removed.is_dir();
+            state
+                .names
+                .retain(|path, _| is_anew || !path.starts_with(&removed));
+            let inside = state.names.iter_mut();
+            for (_, durable) in inside.filter(|(path, _)| path.starts_with(&removed)) {
+                *durable = Durable::Absent;
+            }
+        }
         Ok(())
     }
 
@@ -344,10 +360,9 @@ fn revert(path: &Path, durable: &Durable) {
     }
     let is_dir = path.symlink_metadata().map(|metadata| metadata.is_dir());
     let result = match (durable, is_dir) {
-        (Durable::Directory, Ok(true)) => Ok(()),
+        (Durable::Directory, Ok(true)) | (_, Err(_)) => Ok(()),
         (_, Ok(true)) => std::fs::remove_dir_all(path),
         (_, Ok(false)) => std::fs::remove_file(path),
-        (_, Err(_)) => Ok(()),
     };
     result.expect("to take a name away");
     match durable {
