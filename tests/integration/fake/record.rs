@@ -1,0 +1,163 @@
+//! What the fake was asked, and what it sent.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use layby::oci::Digest;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::wire::Head;
+use crate::support::soon;
+
+/// A request that arrived.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// Its method.
+    pub(crate) method: String,
+    /// Its path, without the query.
+    pub(crate) path: String,
+    /// Its query, empty when there is none.
+    pub(crate) query: String,
+    headers: Vec<(String, String)>,
+    /// Offset in the content of the first byte sent, and how many were.
+    start: AtomicU64,
+    sent: AtomicU64,
+    status: AtomicU64,
+}
+
+impl Seen {
+    pub(super) fn new(head: &Head) -> Self {
+        Self {
+            method: head.method.clone(),
+            path: head.path.clone(),
+            query: head.query.clone(),
+            headers: head.headers.clone(),
+            start: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            status: AtomicU64::new(0),
+        }
+    }
+
+    /// The first header of this name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut named = self.headers.iter();
+        let found = named.find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+        Some(&found.1)
+    }
+
+    /// The status it was answered with; 0 before that.
+    pub(crate) fn status(&self) -> u64 {
+        self.status.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of the content that went out, as an interval of offsets; empty for anything but content.
+    pub(crate) fn sent(&self) -> Range<u64> {
+        if !matches!(self.status(), 200 | 206) {
+            return 0..0;
+        }
+        let start = self.start.load(Ordering::SeqCst);
+        start..start + self.sent.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn answered(&self, status: u16) {
+        self.status.store(status.into(), Ordering::SeqCst);
+    }
+
+    pub(super) fn begins_at(&self, start: u64) {
+        self.start.store(start, Ordering::SeqCst);
+    }
+
+    pub(super) fn has_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::SeqCst);
+    }
+}
+
+/// All requests in the order they came.
+#[derive(Debug)]
+pub(crate) struct Record {
+    requests: Mutex<Vec<Arc<Seen>>>,
+    connections: AtomicU64,
+    changes: watch::Sender<()>,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            requests: Mutex::default(),
+            connections: AtomicU64::new(0),
+            changes: watch::Sender::new(()),
+        }
+    }
+}
+
+impl Record {
+    pub(super) fn connected(&self) {
+        self.connections.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn add(&self, seen: &Arc<Seen>) {
+        self.requests.lock().push(Arc::clone(seen));
+        self.changes.send_replace(());
+    }
+
+    /// How many connections were accepted.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// All requests so far.
+    pub(crate) fn all(&self) -> Vec<Arc<Seen>> {
+        self.requests.lock().clone()
+    }
+
+    /// Requests with this method whose path contains `part`.
+    pub(crate) fn of(&self, method: &str, part: &str) -> Vec<Arc<Seen>> {
+        let mut all = self.all();
+        all.retain(|seen| seen.method == method && seen.path.contains(part));
+        all
+    }
+
+    /// How many `GET`s named this digest.
+    pub(crate) fn gets(&self, digest: &Digest) -> usize {
+        self.of("GET", digest.as_str()).len()
+    }
+
+    /// Forgets all requests.
+    pub(crate) fn clear(&self) {
+        self.requests.lock().clear();
+    }
+
+    /// How many bytes of this content were sent more than once.
+    pub(crate) fn sent_twice(&self, digest: &Digest) -> u64 {
+        let mut sent: Vec<_> = self.of("GET", digest.as_str());
+        sent.sort_by_key(|seen| seen.sent().start);
+        let (mut frontier, mut twice) = (0, 0);
+        for seen in sent {
+            let range = seen.sent();
+            twice += frontier.min(range.end).saturating_sub(range.start);
+            frontier = frontier.max(range.end);
+        }
+        twice
+    }
+
+    /// How many bytes of this content were sent in all.
+    pub(crate) fn sent(&self, digest: &Digest) -> u64 {
+        let gets = self.of("GET", digest.as_str());
+        gets.iter()
+            .map(|seen| seen.sent().end - seen.sent().start)
+            .sum()
+    }
+
+    /// Waits until so many requests with this method and a path containing `part` have come.
+    pub(crate) async fn reaches(&self, count: usize, method: &str, part: &str) {
+        let mut changes = self.changes.subscribe();
+        let waiting = async {
+            while self.of(method, part).len() < count {
+                changes.changed().await.expect("the record is held");
+            }
+        };
+        soon(&format!("{count} {method} of {part}"), waiting).await;
+    }
+}
