@@ -1,5 +1,6 @@
 //! Layby: a caching pull-through proxy for container registries.
 
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod flight;

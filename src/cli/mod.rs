@@ -9,9 +9,11 @@ use crate::config::{Config, Faults, Given, Overrides};
 
 mod check_config;
 mod healthcheck;
+mod serve;
 
 pub use check_config::CheckConfig;
 pub use healthcheck::Healthcheck;
+pub use serve::Serve;
 
 /// Exit status for a configuration that cannot be used; also clap's, for arguments that cannot.
 const MISUSE: u8 = 2;
@@ -28,6 +30,8 @@ pub struct Cli {
 /// A command and its arguments.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Runs the proxy until SIGTERM or SIGINT.
+    Serve(Serve),
     /// Says whether a configuration file is right, or everything that is wrong with it.
     CheckConfig(CheckConfig),
     /// Says by its exit status whether Layby is up, for containers.
@@ -118,6 +122,8 @@ mod tests {
     #[test]
     fn documented_calls_are_taken() {
         for call in [
+            "layby serve",
+            "layby serve --config l.toml --listen 127.0.0.1:1 --listen [::1]:2 --data-dir /d --offline --log-format json",
             "layby check-config layby.toml",
             "layby healthcheck",
             "layby healthcheck --url http://127.0.0.1:5000/healthz",

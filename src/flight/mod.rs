@@ -143,6 +143,11 @@ impl Flights {
         Ok(Opened::Flight { handle, led: true })
     }
 
+    /// Size of what is being fetched, if that is known.
+    pub fn size_of(&self, key: &Key) -> Option<u64> {
+        self.table.lock().get(key)?.with(|state| state.size())
+    }
+
     /// Joins the flight in the table, if there is one that can be joined.
     fn join(&self, table: &HashMap<Key, Arc<Flight>>, wish: &Wish) -> Option<Opened> {
         let flight = table.get(&wish.key)?;

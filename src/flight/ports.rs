@@ -218,11 +218,11 @@ pub enum RefKind {
     Manifest(Digest),
     /// That the repository has this blob.
     Blob(Digest),
-    /// A list that the upstream gave, by a name that is safe as a file's.
-    List(String),
+    /// A list that the upstream gave, by the digest of what was asked.
+    List(Digest),
 }
 
-/// [`RefKind`] without its content.
+/// The kinds of records that can be listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefKindName {
     /// [`RefKind::Tag`].

@@ -3,6 +3,7 @@
 //! Naming is not owning: a manifest that names a digest proves nothing. A proof is a record, written after the
 //! repository's own upstream delivered the content or said that it has it. One look-up per check, never a scan.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -24,6 +25,12 @@ pub struct Membership {
     hot: Cache<Key, ()>,
     absent: Recent<Key, String>,
     proving: Singles<Key, Proof>,
+}
+
+impl fmt::Debug for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Membership").finish_non_exhaustive()
+    }
 }
 
 /// What an upstream said of content that it has.

@@ -3,27 +3,31 @@
 //! Adapts `store` and `upstream` to the traits that `flight` owns. Picks no status code: that is `server/reject.rs`.
 //! Imports `flight`, `store`, `upstream`, `oci`, `config` values, `telemetry` and `runtime`.
 
+mod adapt;
 mod answer;
 mod blob_answer;
-pub mod catalog;
-pub mod context;
+mod blobs;
+mod catalog;
+mod context;
 mod error;
+mod facade;
 mod freshness;
-pub mod lists;
-pub mod manifests;
-pub mod membership;
+mod lists;
+mod manifests;
+mod membership;
 mod outcome;
-pub mod ports;
+mod ports;
 mod recent;
 mod select;
 mod singles;
-pub mod tags;
+mod tags;
 #[cfg(test)]
 mod testing;
 
 pub use answer::{BlobUse, CatalogPage, ListAnswer, ManifestAnswer};
 pub use blob_answer::{BlobAnswer, BlobContent, BlobReader, BrokenBody};
 pub use error::{Error, What};
+pub use facade::Proxy;
 pub use outcome::{BypassReason, CacheOutcome, StaleReason};
 pub use select::{SelectError, Selected, Selector};
 

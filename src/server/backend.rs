@@ -3,7 +3,7 @@
 use crate::flight::ports::BoxFuture;
 use crate::oci::{Digest, Reference, TagsQuery, Target};
 use crate::proxy::{
-    BlobAnswer, BlobUse, CatalogPage, Error, ListAnswer, ManifestAnswer, Place, SelectError,
+    BlobAnswer, BlobUse, CatalogPage, Error, ListAnswer, ManifestAnswer, Place, Proxy, SelectError,
     Selected,
 };
 use crate::upstream::Call;
@@ -54,4 +54,64 @@ pub trait Content: Send + Sync + 'static {
         n: Option<u32>,
         last: Option<&'a str>,
     ) -> BoxFuture<'a, Result<CatalogPage, Error>>;
+}
+
+impl Content for Proxy {
+    fn select(&self, target: &Target, host: Option<&str>) -> Result<Selected, SelectError> {
+        Self::select(self, target, host)
+    }
+
+    fn manifest<'a>(
+        &'a self,
+        place: &'a Place,
+        reference: &'a Reference,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<ManifestAnswer, Error>> {
+        Box::pin(Self::manifest(self, place, reference, call))
+    }
+
+    fn blob<'a>(
+        &'a self,
+        place: &'a Place,
+        digest: &'a Digest,
+        usage: BlobUse,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<BlobAnswer, Error>> {
+        Box::pin(Self::blob(self, place, digest, usage, call))
+    }
+
+    fn tags<'a>(
+        &'a self,
+        place: &'a Place,
+        query: &'a TagsQuery,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<ListAnswer, Error>> {
+        Box::pin(Self::tags(self, place, query, call))
+    }
+
+    fn referrers<'a>(
+        &'a self,
+        place: &'a Place,
+        digest: &'a Digest,
+        artifact_types: &'a [String],
+        query: &'a str,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<ListAnswer, Error>> {
+        Box::pin(Self::referrers(
+            self,
+            place,
+            digest,
+            artifact_types,
+            query,
+            call,
+        ))
+    }
+
+    fn catalog<'a>(
+        &'a self,
+        n: Option<u32>,
+        last: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<CatalogPage, Error>> {
+        Box::pin(Self::catalog(self, n, last))
+    }
 }

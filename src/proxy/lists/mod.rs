@@ -45,7 +45,7 @@ type Found = (Arc<ListRecord>, CacheOutcome);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct ListKey {
     place: Place,
-    name: String,
+    name: Digest,
 }
 
 /// What is listed.
@@ -270,12 +270,7 @@ impl Wanted {
     }
 
     /// Name of the record: the question may be long and hold anything, so it is hashed.
-    fn record_name(&self) -> String {
-        let kind = match self {
-            Self::Tags(_) => "tags",
-            Self::Referrers { .. } => "referrers",
-        };
-        let hash = Digest::sha256(self.canonical().as_bytes());
-        format!("{kind}-{}", hash.encoded())
+    fn record_name(&self) -> Digest {
+        Digest::sha256(self.canonical().as_bytes())
     }
 }

@@ -42,7 +42,7 @@ impl Manifests {
             };
             match info.kind {
                 ManifestKind::Image { config, layers } => {
-                    let needed = std::iter::once(&config).chain(&layers);
+                    let needed = std::iter::once(&*config).chain(&layers);
                     self.has_all(place, needed, left).await
                 }
                 ManifestKind::Other { blobs } => self.has_all(place, blobs.iter(), left).await,

@@ -4,6 +4,7 @@ mod blobs;
 mod connections;
 mod fakes;
 mod lists;
+mod logins;
 mod manifests;
 mod redirects;
 mod tls;

@@ -1,0 +1,136 @@
+//! Puts the parts together. The only file that knows them all.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::proxy::Proxy;
+use crate::runtime::{Clock, Readiness, Tasks};
+use crate::server::{BindError, Server};
+use crate::store::{Disk, Files, OpenError, Store, StoreOptions};
+use crate::telemetry::Metrics;
+use crate::upstream::{SetupError, Upstreams};
+
+/// What a process has one of, and tests replace.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// Wall-clock time.
+    pub clock: Clock,
+    /// The file layer under the store.
+    pub files: Arc<dyn Files>,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self {
+            clock: Clock::system(),
+            files: Arc::new(Disk),
+        }
+    }
+}
+
+/// Why Layby does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// An upstream's certificates or addresses.
+    #[error(transparent)]
+    Upstream(#[from] SetupError),
+    /// A listener.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system has no threads to give.
+    #[error("cannot start worker threads: {0}")]
+    Threads(io::Error),
+}
+
+/// A running Layby.
+#[derive(Debug)]
+pub struct App {
+    server: Server,
+    tasks: Tasks,
+    grace: Duration,
+}
+
+impl App {
+    /// Opens the data directory and the listeners, and serves. No upstream is asked for that.
+    pub async fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
+        let tasks = Tasks::new();
+        let metrics = Arc::new(Metrics::default());
+        let readiness = Readiness::new();
+        let Environment { clock, files } = environment;
+        let options = StoreOptions {
+            data_dir: config.data_dir.clone(),
+            max_size: config.cache.max_size,
+            min_free: config.cache.min_free,
+            lock_wait: LOCK_WAIT,
+        };
+        let store = Store::open(
+            options,
+            files,
+            clock.clone(),
+            Arc::clone(&metrics),
+            tasks.clone(),
+        )
+        .await?;
+        let instance = store.instance_id().to_owned();
+        let upstreams = Arc::new(Upstreams::new(
+            &config, &instance, &clock, &metrics, &tasks,
+        )?);
+        let proxy = Proxy::new(
+            &config,
+            store,
+            upstreams,
+            clock,
+            Arc::clone(&metrics),
+            tasks.clone(),
+        )
+        .map_err(StartError::Threads)?;
+        let server = Server::bind(
+            &config,
+            Arc::new(proxy),
+            &readiness,
+            metrics,
+            &tasks,
+            &instance,
+        )?;
+        Ok(Self {
+            server,
+            tasks,
+            grace: config.limits.shutdown_grace,
+        })
+    }
+
+    /// Where plain HTTP is served.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.server.addresses()
+    }
+
+    /// Where TLS is served.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        self.server.tls_addresses()
+    }
+
+    /// Where the admin listener is.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.server.admin_address()
+    }
+
+    /// Stops: responses under way finish within the grace, then fetches end, then what was to be written is written.
+    /// Whether every response finished.
+    pub async fn stop(self) -> bool {
+        let clean = self.server.shutdown(self.grace).await;
+        self.tasks.stop();
+        self.tasks.drained(WRITE_OUT).await;
+        clean
+    }
+}
+
+/// How long a data directory that another process uses is waited for, as when a new version takes over.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
+/// For what is still to be written after the last response.
+const WRITE_OUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,162 @@
+//! The proxy as the server sees it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::flight::Flights;
+use crate::flight::ports::Blobs;
+use crate::oci::{Digest, Reference, TagsQuery, Target};
+use crate::runtime::{Clock, Tasks};
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::upstream::{Call, Upstreams};
+
+use super::adapt::{StoreBlobs, StoreRecords, UpstreamSources};
+use super::blobs::BlobService;
+use super::catalog::Catalog;
+use super::context::{Context, Remote};
+use super::lists::Lists;
+use super::manifests::Manifests;
+use super::membership::Membership;
+use super::tags::Tags;
+use super::{
+    BlobAnswer, BlobUse, CatalogPage, Error, ListAnswer, ManifestAnswer, Place, SelectError,
+    Selected, Selector,
+};
+
+/// Answers for the content of all upstreams.
+pub struct Proxy {
+    selector: Selector,
+    manifests: Arc<Manifests>,
+    tags: Arc<Tags>,
+    lists: Arc<Lists>,
+    catalog: Arc<Catalog>,
+    blobs: BlobService,
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").finish_non_exhaustive()
+    }
+}
+
+impl Proxy {
+    /// The decisions of `config` over a store and upstreams. Fetches and writes run as tasks of `tasks`.
+    pub fn new(
+        config: &Config,
+        store: Arc<Store>,
+        upstreams: Arc<Upstreams>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        tasks: Tasks,
+    ) -> io::Result<Self> {
+        let blobs: Arc<dyn Blobs> = Arc::new(StoreBlobs(Arc::clone(&store)));
+        let flights = Flights::new(
+            Arc::clone(&blobs),
+            tasks.clone(),
+            Arc::clone(&metrics),
+            config.limits.header_timeout,
+            config.cache.max_blob_size,
+        )?;
+        let remotes = remotes(config, &upstreams);
+        let context = Arc::new(Context::new(
+            Arc::new(StoreRecords(store)),
+            remotes,
+            &config.limits,
+            config.offline,
+            clock,
+            Arc::clone(&metrics),
+            tasks,
+        ));
+        let membership = Arc::new(Membership::new(Arc::clone(&context)));
+        let manifests = Arc::new(Manifests::new(Arc::clone(&context)));
+        let sources = Arc::new(UpstreamSources {
+            upstreams,
+            membership: Arc::clone(&membership),
+        });
+        Ok(Self {
+            selector: Selector::new(config),
+            tags: Arc::new(Tags::new(Arc::clone(&context), Arc::clone(&manifests))),
+            lists: Arc::new(Lists::new(Arc::clone(&context), Arc::clone(&manifests))),
+            catalog: Arc::new(Catalog::new(context, config.default_upstream.clone())),
+            manifests,
+            blobs: BlobService {
+                flights,
+                blobs,
+                membership,
+                sources,
+                metrics,
+            },
+        })
+    }
+
+    /// The repository that a request is for. `host` is its `Host` header.
+    pub fn select(&self, target: &Target, host: Option<&str>) -> Result<Selected, SelectError> {
+        self.selector.select(target, host)
+    }
+
+    /// A manifest.
+    pub async fn manifest(
+        &self,
+        place: &Place,
+        reference: &Reference,
+        call: &Call,
+    ) -> Result<ManifestAnswer, Error> {
+        match reference {
+            Reference::Tag(tag) => self.tags.manifest(place, tag, call).await,
+            Reference::Digest(digest) => self.manifests.by_digest(place, digest, call).await,
+        }
+    }
+
+    /// A blob.
+    pub async fn blob(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        usage: BlobUse,
+        call: &Call,
+    ) -> Result<BlobAnswer, Error> {
+        self.blobs.blob(place, digest, usage, call).await
+    }
+
+    /// A page of a repository's tags.
+    pub async fn tags(
+        &self,
+        place: &Place,
+        query: &TagsQuery,
+        call: &Call,
+    ) -> Result<ListAnswer, Error> {
+        self.lists.tags(place, query, call).await
+    }
+
+    /// What refers to `digest`; `query` is the request's, canonical and without `ns`.
+    pub async fn referrers(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        artifact_types: &[String],
+        query: &str,
+        call: &Call,
+    ) -> Result<ListAnswer, Error> {
+        self.lists
+            .referrers(place, digest, artifact_types, query, call)
+            .await
+    }
+
+    /// A page of the repositories in the cache.
+    pub async fn catalog(&self, n: Option<u32>, last: Option<&str>) -> Result<CatalogPage, Error> {
+        self.catalog.page(n, last).await
+    }
+}
+
+fn remotes(config: &Config, upstreams: &Upstreams) -> HashMap<crate::config::UpstreamName, Remote> {
+    let remote = |upstream: &Arc<crate::config::Upstream>| {
+        let registry = Arc::clone(upstreams.get(&upstream.name)?);
+        let policy = upstream.tags.clone();
+        Some((upstream.name.clone(), Remote { registry, policy }))
+    };
+    config.upstreams.iter().filter_map(remote).collect()
+}
