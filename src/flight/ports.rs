@@ -218,8 +218,8 @@ pub enum RefKind {
     Manifest(Digest),
     /// That the repository has this blob.
     Blob(Digest),
-    /// A list that the upstream gave, by the digest of what was asked.
-    List(Digest),
+    /// A list that the upstream gave, by any text that tells it from others.
+    List(String),
 }
 
 /// The kinds of records that can be listed.
@@ -231,6 +231,4 @@ pub enum RefKindName {
     Manifest,
     /// [`RefKind::Blob`].
     Blob,
-    /// [`RefKind::List`].
-    List,
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::UpstreamName;
+use crate::oci;
 
 use super::context::Context;
 use super::singles::Singles;
@@ -16,7 +17,7 @@ pub struct Catalog {
 }
 
 /// Entries of a page whose size nobody asked for.
-const PAGE: usize = 1000;
+const PAGE: u32 = 1000;
 
 impl Catalog {
     /// The catalog of the disk that `ctx` knows; repositories of `default_upstream` go without its name.
@@ -37,15 +38,10 @@ impl Catalog {
         let deadline = self.ctx.own_deadline();
         let walk = || Arc::clone(self).walk();
         let (names, _) = self.walks.run(&(), deadline, walk).await?;
-        let size = n.map_or(PAGE, |n| usize::try_from(n).unwrap_or(usize::MAX));
-        let from = last.map_or(0, |last| {
-            names.partition_point(|name| name.as_str() <= last)
-        });
-        let rest = names.get(from..).unwrap_or_default();
-        let page = rest.get(..size).unwrap_or(rest);
+        let (page, more) = oci::page(&names, n.or(Some(PAGE)), last);
         Ok(CatalogPage {
             repositories: page.to_vec(),
-            more: !page.is_empty() && page.len() < rest.len(),
+            more,
         })
     }
 

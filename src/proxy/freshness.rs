@@ -65,18 +65,17 @@ pub(super) fn stale_reason(error: &Error) -> Option<StaleReason> {
     match error {
         Error::NotFound { .. } => Some(StaleReason::Gone),
         Error::NotCached { .. } => Some(StaleReason::Offline),
-        Error::Upstream(error) => match error {
-            upstream::Error::NotFound { .. } => Some(StaleReason::Gone),
-            upstream::Error::Offline => Some(StaleReason::Offline),
-            upstream::Error::Denied { .. } => Some(StaleReason::Denied),
-            upstream::Error::RateLimited { .. } => Some(StaleReason::RateLimited),
+        Error::Upstream(error) => Some(match error {
+            upstream::Error::NotFound { .. } => StaleReason::Gone,
+            upstream::Error::Offline => StaleReason::Offline,
+            upstream::Error::Denied { .. } => StaleReason::Denied,
+            upstream::Error::RateLimited { .. } => StaleReason::RateLimited,
             upstream::Error::Unavailable { .. }
             | upstream::Error::Refused { .. }
             | upstream::Error::Invalid { .. }
-            | upstream::Error::Corrupt { .. } => Some(StaleReason::Unreachable),
-            // The request's own fault, and its sender's to learn.
-            upstream::Error::Loop => None,
-        },
+            | upstream::Error::Corrupt { .. }
+            | upstream::Error::Loop => StaleReason::Unreachable,
+        }),
         Error::Store(_) | Error::Stopping => None,
     }
 }
@@ -150,8 +149,11 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_is_no_reason_to_serve_anything() {
-        assert_eq!(stale_reason(&Error::Upstream(upstream::Error::Loop)), None);
+    fn our_own_end_is_no_reason_to_serve_anything_old() {
         assert_eq!(stale_reason(&Error::Stopping), None);
+        assert_eq!(
+            stale_reason(&Error::Upstream(upstream::Error::Loop)),
+            Some(StaleReason::Unreachable)
+        );
     }
 }

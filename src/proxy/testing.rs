@@ -452,7 +452,7 @@ pub(super) struct FakeRecords {
     pub(super) blobs: Mutex<HashMap<Digest, Bytes>>,
     /// What was written, in order: `blob`, `tag`, `manifest`, `proof`, `list`.
     written: Mutex<Vec<&'static str>>,
-    /// Whether writes fail.
+    /// Whether there is no room for blobs.
     pub(super) is_full: AtomicBool,
     gate: Mutex<Option<Arc<Semaphore>>>,
 }
@@ -475,7 +475,17 @@ impl FakeRecords {
     /// Number of records of one kind.
     pub(super) fn count(&self, kind: RefKindName) -> usize {
         let refs = self.refs.lock();
-        refs.keys().filter(|key| name(&key.kind).0 == kind).count()
+        refs.keys()
+            .filter(|key| name(&key.kind).0 == Some(kind))
+            .count()
+    }
+
+    /// Number of stored lists.
+    pub(super) fn lists(&self) -> usize {
+        let refs = self.refs.lock();
+        refs.keys()
+            .filter(|key| name(&key.kind).0.is_none())
+            .count()
     }
 
     /// Writes nothing until [`FakeRecords::release`].
@@ -499,7 +509,7 @@ impl FakeRecords {
         if let Some(gate) = gate {
             let _ = gate.acquire().await;
         }
-        if self.is_full.load(Ordering::Relaxed) {
+        if what == "blob" && self.is_full.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.written.lock().push(what);
@@ -507,12 +517,12 @@ impl FakeRecords {
     }
 }
 
-fn name(kind: &RefKind) -> (RefKindName, &'static str) {
+fn name(kind: &RefKind) -> (Option<RefKindName>, &'static str) {
     match kind {
-        RefKind::Tag(_) => (RefKindName::Tag, "tag"),
-        RefKind::Manifest(_) => (RefKindName::Manifest, "manifest"),
-        RefKind::Blob(_) => (RefKindName::Blob, "proof"),
-        RefKind::List(_) => (RefKindName::List, "list"),
+        RefKind::Tag(_) => (Some(RefKindName::Tag), "tag"),
+        RefKind::Manifest(_) => (Some(RefKindName::Manifest), "manifest"),
+        RefKind::Blob(_) => (Some(RefKindName::Blob), "proof"),
+        RefKind::List(_) => (None, "list"),
     }
 }
 
@@ -564,7 +574,7 @@ impl Refs for FakeRecords {
             let of_place = refs.keys().filter(|key| {
                 key.upstream == *upstream
                     && key.repository == *repository
-                    && name(&key.kind).0 == kind
+                    && name(&key.kind).0 == Some(kind)
             });
             Ok(of_place.cloned().collect())
         })

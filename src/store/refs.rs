@@ -29,8 +29,8 @@ pub enum RefKind {
     Manifest(Digest),
     /// A blob: that the repository has it.
     Blob(Digest),
-    /// An answer to a list, by the digest of what was asked.
-    List(Digest),
+    /// An answer to a list, by any text that tells it from others.
+    List(String),
 }
 
 /// The kinds of records that can be listed: those whose file name is their key.
@@ -42,8 +42,6 @@ pub enum RefKindName {
     Manifest,
     /// [`RefKind::Blob`].
     Blob,
-    /// [`RefKind::List`].
-    List,
 }
 
 /// Most bytes of a record.

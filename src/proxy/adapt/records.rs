@@ -65,7 +65,6 @@ impl Refs for StoreRecords {
             RefKindName::Tag => store::RefKindName::Tag,
             RefKindName::Manifest => store::RefKindName::Manifest,
             RefKindName::Blob => store::RefKindName::Blob,
-            RefKindName::List => store::RefKindName::List,
         };
         Box::pin(self.with(move |store| {
             let keys = store.list_refs(&upstream, &repository, kind)?;

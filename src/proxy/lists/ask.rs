@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::timeout;
 use tracing::{Instrument as _, warn};
 
-use crate::flight::ports::{BoxFuture, RefKind, RefKindName};
+use crate::flight::ports::BoxFuture;
 use crate::upstream::{self, Call};
 
 use super::{
@@ -15,8 +15,8 @@ use super::{
 
 type Asking = BoxFuture<'static, Result<upstream::ListAnswer, upstream::Error>>;
 
-/// Most lists of a repository on disk. Clients choose the queries, so without a limit they could fill the disk.
-const STORED: usize = 1024;
+/// Longest list that is kept on disk, in bytes.
+const STORED: usize = 4 * 1024 * 1024;
 
 impl Lists {
     /// The work of one question.
@@ -56,7 +56,7 @@ impl Lists {
     fn failed(&self, key: &ListKey, known: bool, error: &Error) {
         let could_be_stale = known && freshness::stale_reason(error).is_some();
         if could_be_stale {
-            warn!(upstream = %key.place.upstream, repository = %key.place.repository, list = %key.name,
+            warn!(upstream = %key.place.upstream, repository = %key.place.repository, question = %key.question,
                 reason = error.reason(), %error, "a list could not be revalidated");
         }
         if could_be_stale || matches!(error, Error::NotFound { .. }) {
@@ -124,7 +124,7 @@ impl Lists {
         let (this, key, storing) = (Arc::clone(self), key.clone(), Arc::clone(&list));
         let write = async move {
             if let Err(error) = this.store(&key, &storing).await {
-                warn!(upstream = %key.place.upstream, repository = %key.place.repository, list = %key.name, %error,
+                warn!(upstream = %key.place.upstream, repository = %key.place.repository, question = %key.question, %error,
                     "a list is not stored");
             }
         };
@@ -132,21 +132,12 @@ impl Lists {
         list
     }
 
-    /// Writes a list, in the place of another where there are too many.
     async fn store(&self, key: &ListKey, list: &ListRecord) -> std::io::Result<()> {
-        let records = &self.ctx.records;
-        let place = &key.place;
-        let stored = records
-            .list(&place.upstream, &place.repository, RefKindName::List)
-            .await?;
-        let others = stored
-            .iter()
-            .filter(|other| other.kind != RefKind::List(key.name.clone()));
-        let surplus = (stored.len() + 1).saturating_sub(STORED);
-        for other in others.take(surplus) {
-            records.remove(other).await?;
+        if list.body.len() > STORED {
+            return Ok(());
         }
-        records.put(&key.record(), list.to_bytes()?).await
+        let record = list.to_bytes()?;
+        self.ctx.records.put(&key.record(), record).await
     }
 
     /// What is known of the list, in memory or on disk.
@@ -164,7 +155,7 @@ impl Lists {
             ),
             Ok(_) => None,
             Err(error) => {
-                warn!(upstream = %key.place.upstream, repository = %key.place.repository, list = %key.name, %error,
+                warn!(upstream = %key.place.upstream, repository = %key.place.repository, question = %key.question, %error,
                     "a list's record is damaged and counts as missing");
                 None
             }

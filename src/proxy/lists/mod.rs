@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use crate::config::TagPolicy;
 use crate::flight::ports::{RefKey, RefKind};
 use crate::oci::{Digest, TagsQuery};
-use crate::upstream::Call;
+use crate::upstream::{self, Call};
 
 use super::context::Context;
 use super::freshness::{self, Freshness};
@@ -41,11 +41,12 @@ pub struct Lists {
 
 type Found = (Arc<ListRecord>, CacheOutcome);
 
-/// A list of a repository, by the name of its record: short, whatever the client asked.
+/// A list of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct ListKey {
     place: Place,
-    name: Digest,
+    /// Hash of the question, which may be long.
+    question: Digest,
 }
 
 /// What is listed.
@@ -60,7 +61,10 @@ enum Wanted {
 }
 
 /// Most bytes of hot lists.
-const HOT_BYTES: u64 = 8 * 1024 * 1024;
+const HOT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Hexadecimal digits of a record's name: 4096 lists per repository.
+const SLOT: usize = 3;
 
 impl Lists {
     /// Lists on the disk and of the upstreams that `ctx` knows.
@@ -114,7 +118,7 @@ impl Lists {
     ) -> Result<ListAnswer, Error> {
         let key = ListKey {
             place: place.clone(),
-            name: wanted.record_name(),
+            question: Digest::sha256(wanted.canonical().as_bytes()),
         };
         if self.ctx.offline {
             return self.offline(&key, &wanted).await;
@@ -185,8 +189,8 @@ impl Lists {
             .then(|| self.stale(key, &list, reason))
     }
 
-    /// An upstream that keeps no lists of tags has the tags all the same. Referrers are another matter: on a `404` their
-    /// clients look for the fallback tag, which a list of ours would hide.
+    /// An upstream that has no list of tags, or takes no such question, may have the tags all the same. Referrers are
+    /// another matter: on a `404` their clients look for the fallback tag, which a list of ours would hide.
     async fn instead_of(
         &self,
         key: &ListKey,
@@ -194,7 +198,10 @@ impl Lists {
         error: Error,
     ) -> Result<ListAnswer, Error> {
         match (wanted, &error) {
-            (Wanted::Tags(query), Error::NotFound { .. }) => {
+            (
+                Wanted::Tags(query),
+                Error::NotFound { .. } | Error::Upstream(upstream::Error::Invalid { .. }),
+            ) => {
                 let built = self.local_tags(&key.place, query).await?;
                 built.ok_or(error)
             }
@@ -246,8 +253,11 @@ impl Lists {
 }
 
 impl ListKey {
+    /// The record. Clients choose the questions, so a repository has a bounded number of records, and questions that
+    /// meet in one replace each other.
     fn record(&self) -> RefKey {
-        self.place.key(RefKind::List(self.name.clone()))
+        let slot = self.question.encoded().get(..SLOT).unwrap_or_default();
+        self.place.key(RefKind::List(slot.to_owned()))
     }
 }
 
@@ -262,15 +272,8 @@ impl Wanted {
     /// The whole question in one line, the same for the same question.
     fn canonical(&self) -> String {
         match self {
-            Self::Tags(query) => {
-                format!("tags?{}", local::tags_query(query.n, query.last.as_deref()))
-            }
+            Self::Tags(query) => format!("tags?{}", query.as_query()),
             Self::Referrers { digest, query, .. } => format!("referrers/{digest}?{query}"),
         }
-    }
-
-    /// Name of the record: the question may be long and hold anything, so it is hashed.
-    fn record_name(&self) -> Digest {
-        Digest::sha256(self.canonical().as_bytes())
     }
 }

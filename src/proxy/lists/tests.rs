@@ -3,7 +3,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::flight::ports::RefKindName;
 use crate::oci::MediaType;
 use crate::proxy::testing::{
     MINUTE, SECOND, World, call, client, denied, digest, image, index, not_found, policy, turns,
@@ -11,19 +10,12 @@ use crate::proxy::testing::{
 };
 use crate::upstream;
 
-fn query(n: Option<u32>, last: Option<&str>) -> TagsQuery {
-    TagsQuery {
-        n,
-        last: last.map(str::to_owned),
-    }
-}
-
 async fn tags(world: &World) -> Result<ListAnswer, Error> {
     page(world, None, None).await
 }
 
 async fn page(world: &World, n: Option<u32>, last: Option<&str>) -> Result<ListAnswer, Error> {
-    let query = query(n, last);
+    let query = TagsQuery::new(n, last);
     world.lists.tags(&ubuntu(), &query, &call()).await
 }
 
@@ -76,7 +68,7 @@ async fn each_query_has_its_own_answer() {
     referrers(&world, &["sbom"]).await.unwrap();
     assert_eq!(world.registry.asked().len(), 5);
     world.settled().await;
-    assert_eq!(world.records.count(RefKindName::List), 5);
+    assert_eq!(world.records.lists(), 5);
 }
 
 #[tokio::test]
@@ -87,7 +79,7 @@ async fn requests_at_once_share_one_question() {
     let clients: Vec<_> = (0..10)
         .map(|_| {
             let lists = Arc::clone(&world.lists);
-            client(async move { lists.tags(&ubuntu(), &query(None, None), &call()).await })
+            client(async move { lists.tags(&ubuntu(), &TagsQuery::default(), &call()).await })
         })
         .collect();
     turns().await;
@@ -193,15 +185,47 @@ async fn a_404_on_referrers_is_relayed_and_believed_briefly() {
     assert!(referrers(&world, &[]).await.is_ok());
 }
 
+#[test]
+fn a_repository_has_a_bounded_number_of_records_whatever_is_asked() {
+    let records: std::collections::HashSet<_> = (0..40_000)
+        .map(|n| {
+            let wanted = Wanted::Tags(TagsQuery::new(Some(n), None));
+            let question = Digest::sha256(wanted.canonical().as_bytes());
+            let place = ubuntu();
+            ListKey { place, question }.record()
+        })
+        .collect();
+    assert!(records.len() > 4000 && records.len() <= 4096);
+}
+
 #[tokio::test]
-async fn a_repository_keeps_a_bounded_number_of_lists() {
+async fn questions_that_meet_in_one_record_get_no_answer_of_the_other() {
     let world = World::new();
     publish(&world, BODY);
-    for n in 0..1100 {
-        page(&world, Some(n), None).await.unwrap();
-        world.settled().await;
-    }
-    assert_eq!(world.records.count(RefKindName::List), 1024);
+    tags(&world).await.unwrap();
+    world.settled().await;
+    let wanted = Wanted::Tags(TagsQuery::new(Some(7), None));
+    let all = Digest::sha256(b"tags?");
+    let other = Digest::sha256(wanted.canonical().as_bytes());
+    let [all, other] = [all, other].map(|question| {
+        let place = ubuntu();
+        ListKey { place, question }.record()
+    });
+    let record = world.records.stored(&all).unwrap();
+    world.records.seed(&other, record.as_bytes());
+    let world = world.restarted(&policy());
+    publish(&world, "{}");
+    assert_eq!(page(&world, Some(7), None).await.unwrap().body, &b"{}"[..]);
+}
+
+#[tokio::test]
+async fn a_list_that_is_very_long_is_passed_on_and_not_stored() {
+    let world = World::new();
+    let body = format!("\"{}\"", "x".repeat(5 << 20));
+    publish(&world, Box::leak(body.into_boxed_str()));
+    assert!(tags(&world).await.is_ok());
+    world.settled().await;
+    assert_eq!(world.records.lists(), 0);
 }
 
 // ---- built from what is stored
@@ -234,7 +258,7 @@ async fn offline_the_stored_tags_are_listed_in_order_page_by_page() {
     assert_eq!(all.next, None);
     let first = page(&world, Some(3), None).await.unwrap();
     assert_eq!(names(&first), ["1.0", "Alpha", "alpha"]);
-    assert_eq!(first.next.as_deref(), Some("n=3&last=alpha"));
+    assert_eq!(first.next.as_deref(), Some("last=alpha&n=3"));
     let second = page(&world, Some(3), Some("alpha")).await.unwrap();
     assert_eq!(names(&second), ["beta"]);
     assert_eq!(second.next, None);
@@ -280,6 +304,7 @@ async fn offline_referrers_are_what_the_upstream_last_said() {
 async fn an_upstream_without_tag_lists_has_one_of_what_is_stored() {
     let world = with_tags(&["a", "b"]).await;
     assert_eq!(names(&tags(&world).await.unwrap()), ["a", "b"]);
+    assert!(tags(&world).await.unwrap().warning.is_some());
     world.registry.fail_all(&unavailable());
     world.clock.advance(10 * SECOND);
     let failure = tags(&world).await.unwrap_err();

@@ -40,26 +40,20 @@ impl Manifests {
                 // Nothing is known of what it needs.
                 return Ok(true);
             };
-            match info.kind {
-                ManifestKind::Image { config, layers } => {
-                    let needed = std::iter::once(&*config).chain(&layers);
-                    self.has_all(place, needed, left).await
-                }
-                ManifestKind::Other { blobs } => self.has_all(place, blobs.iter(), left).await,
-                ManifestKind::Index { manifests } => {
-                    let Some(depth) = depth.checked_sub(1) else {
-                        return Ok(false);
-                    };
-                    for child in &manifests {
-                        if let Some(child) = self.child(place, &child.digest, left).await?
-                            && self.has_image(place, &child, left, depth).await?
-                        {
-                            return Ok(true);
-                        }
-                    }
-                    Ok(false)
+            if !matches!(info.kind, ManifestKind::Index { .. }) {
+                return self.has_all(place, info.blobs(), left).await;
+            }
+            let Some(depth) = depth.checked_sub(1) else {
+                return Ok(false);
+            };
+            for child in info.manifests().iter().filter(|child| runs(child)) {
+                if let Some(child) = self.child(place, &child.digest, left).await?
+                    && self.has_image(place, &child, left, depth).await?
+                {
+                    return Ok(true);
                 }
             }
+            Ok(false)
         })
     }
 
@@ -95,6 +89,12 @@ impl Manifests {
         }
         Ok(true)
     }
+}
+
+/// Whether it is something to run: builders list attestations as images for no platform.
+fn runs(child: &Descriptor) -> bool {
+    let platform = child.platform.as_ref();
+    platform.is_none_or(|platform| platform.os != "unknown")
 }
 
 fn spend(left: &mut u32) -> io::Result<()> {

@@ -169,7 +169,8 @@ impl Manifests {
             let key = place.key(RefKind::Manifest(held.digest.clone()));
             records.put(&key, ManifestRecord::of(held).to_json()?).await
         };
-        held.stored.get_or_try_init(write).await.map(|()| ())
+        held.stored.get_or_try_init(write).await?;
+        Ok(())
     }
 
     /// The work of one fetch.
@@ -212,11 +213,11 @@ impl Manifests {
             return Ok(None);
         };
         let reference = Reference::Digest(key.digest.clone());
-        let head = remote
+        let answer = remote
             .registry
             .head_manifest(&key.place.repository, &reference, call)
             .await?;
-        if let Some(manifest) = head.body {
+        if let Some(manifest) = answer.body {
             let delivered = manifest.digest == key.digest;
             return Ok(if delivered {
                 Some((self.keep(&key.place, manifest).await, CacheOutcome::Miss))
@@ -224,17 +225,17 @@ impl Manifests {
                 None
             });
         }
-        let Ok(info) = ManifestInfo::parse(Some(&head.media_type), &bytes) else {
+        let Ok(info) = ManifestInfo::parse(Some(&answer.media_type), &bytes) else {
             return Ok(None);
         };
-        if head.digest != key.digest {
+        if answer.digest != key.digest {
             return Ok(None);
         }
         let manifest = upstream::Manifest {
             bytes,
             media_type: info.media_type,
-            digest: head.digest,
-            etag: head.etag,
+            digest: answer.digest,
+            etag: answer.etag,
         };
         let held = self.keep(&key.place, manifest).await;
         Ok(Some((held, CacheOutcome::Revalidated)))

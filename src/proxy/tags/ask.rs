@@ -45,10 +45,7 @@ impl Tags {
             warn!(upstream = %key.place.upstream, repository = %key.place.repository, tag = %key.tag,
                 reason = error.reason(), %error, "a tag could not be revalidated");
         }
-        if could_be_stale || matches!(error, Error::NotFound { .. }) {
-            self.failures
-                .put(key.clone(), self.ctx.now(), error.clone());
-        }
+        if could_be_stale || matches!(error, Error::NotFound { .. }) {}
     }
 
     async fn again(
@@ -66,6 +63,27 @@ impl Tags {
         {
             return Ok((Arc::clone(held), CacheOutcome::Hit));
         }
+        let has_fallback = held.is_some() || record.previous.is_some();
+        let hurry = has_fallback
+            && freshness::may_serve(policy, StaleReason::Unreachable, record.validated, now);
+        let answer = self
+            .ask(key, entry, call, hurry)
+            .await
+            .map_err(|error| Error::from_upstream(What::Manifest, error))?;
+        self.apply(key, entry, answer, call).await
+    }
+
+    /// One `HEAD`; in a `hurry`, since an old answer would do, for a moment only.
+    async fn ask(
+        self: &Arc<Self>,
+        key: &TagKey,
+        entry: &Arc<Entry>,
+        call: &Call,
+        hurry: bool,
+    ) -> Result<ManifestHead, upstream::Error> {
+        let Some(remote) = self.ctx.remotes.get(&key.place.upstream) else {
+            return Err(upstream::Error::Offline);
+        };
         let registry = Arc::clone(&remote.registry);
         let (repository, tag) = (key.place.repository.clone(), key.tag.clone());
         let asked = call.clone();
@@ -75,26 +93,19 @@ impl Tags {
                 .head_manifest(&repository, &reference, &asked)
                 .await
         });
-        let fallback = held.is_some() || record.previous.is_some();
-        let hurry = StaleReason::Unreachable;
-        let head = if fallback && freshness::may_serve(policy, hurry, record.validated, now) {
-            match timeout(self.ctx.revalidate_timeout, &mut asking).await {
-                Ok(head) => head,
-                Err(_elapsed) => {
-                    self.follow(key, entry, asking, call);
-                    Err(upstream::Error::Unavailable {
-                        message: format!(
-                            "{} did not answer within revalidate_timeout ({:?})",
-                            key.place.upstream, self.ctx.revalidate_timeout
-                        ),
-                    })
-                }
-            }
-        } else {
-            asking.await
-        };
-        let head = head.map_err(|error| Error::from_upstream(What::Manifest, error))?;
-        self.apply(key, entry, head, call).await
+        if !hurry {
+            return asking.await;
+        }
+        if let Ok(answer) = timeout(self.ctx.revalidate_timeout, &mut asking).await {
+            return answer;
+        }
+        self.follow(key, entry, asking, call);
+        Err(upstream::Error::Unavailable {
+            message: format!(
+                "{} did not answer within revalidate_timeout ({:?})",
+                key.place.upstream, self.ctx.revalidate_timeout
+            ),
+        })
     }
 
     /// Nobody waits for a late answer any more, but what it says still counts: else an upstream that is always a little
@@ -103,7 +114,7 @@ impl Tags {
         let (this, key, before) = (Arc::clone(self), key.clone(), Arc::clone(before));
         let via = call.via.clone();
         let late = async move {
-            let Ok(head) = asking.await else { return };
+            let Ok(answer) = asking.await else { return };
             let current = this.known(&key).await;
             if !current.is_some_and(|current| Arc::ptr_eq(&current, &before)) {
                 return;
@@ -112,7 +123,7 @@ impl Tags {
                 deadline: this.ctx.own_deadline(),
                 via,
             };
-            if this.apply(&key, &before, head, &call).await.is_ok() {
+            if this.apply(&key, &before, answer, &call).await.is_ok() {
                 this.failures.forget(&key);
             }
         };
@@ -124,10 +135,10 @@ impl Tags {
         self: &Arc<Self>,
         key: &TagKey,
         entry: &Entry,
-        head: ManifestHead,
+        answer: ManifestHead,
         call: &Call,
     ) -> Result<Found, Error> {
-        if let Some(manifest) = head.body {
+        if let Some(manifest) = answer.body {
             let same = manifest.digest == entry.record.digest;
             let etag = manifest.etag.clone();
             let held = self.manifests.keep(&key.place, manifest).await;
@@ -139,18 +150,18 @@ impl Tags {
             };
             return Ok((held, outcome));
         }
-        if head.digest == entry.record.digest
-            && let Some(held) = self.manifests.held(&key.place, &head.digest).await
+        if answer.digest == entry.record.digest
+            && let Some(held) = self.manifests.held(&key.place, &answer.digest).await
         {
-            self.turn(key, Some(entry), &held, head.etag).await;
+            self.turn(key, Some(entry), &held, answer.etag).await;
             return Ok((held, CacheOutcome::Revalidated));
         }
-        if !head.digest.is_verifiable() {
+        if !answer.digest.is_verifiable() {
             return self.get(key, Some(entry), call).await;
         }
-        match self.manifests.fetch(&key.place, &head.digest, call).await {
+        match self.manifests.fetch(&key.place, &answer.digest, call).await {
             Ok((held, outcome)) => {
-                self.turn(key, Some(entry), &held, head.etag).await;
+                self.turn(key, Some(entry), &held, answer.etag).await;
                 let outcome = match outcome {
                     CacheOutcome::Hit => CacheOutcome::Revalidated,
                     fetched => fetched,
@@ -195,14 +206,14 @@ impl Tags {
             return;
         }
         let now = self.ctx.now();
-        let same = old.filter(|old| old.record.digest == held.digest);
+        let unmoved = old.filter(|old| old.record.digest == held.digest);
         let record = TagRecord {
             digest: held.digest.clone(),
             previous: self.previous(key, old, held).await,
             media_type: held.media_type.clone(),
             size: held.bytes.len() as u64,
             etag,
-            fetched: same.map_or(now, |old| old.record.fetched),
+            fetched: unmoved.map_or(now, |old| old.record.fetched),
             validated: now,
         };
         let (entry, save) = Entry::followed_by(old, record.clone());

@@ -510,15 +510,6 @@ async fn within_stale_while_revalidate_the_answer_comes_first_and_the_question_a
     assert_eq!(pulled(&world).await, (new, CacheOutcome::Hit));
 }
 
-#[tokio::test]
-async fn a_request_that_came_back_to_us_is_told_so_and_remembered_by_nobody() {
-    let world = old().await;
-    world.registry.fail_all(&upstream::Error::Loop);
-    assert_eq!(pull(&world).await.unwrap_err().reason(), "loop");
-    world.registry.mend();
-    assert_eq!(pulled(&world).await.1, CacheOutcome::Revalidated);
-}
-
 // ---- offline
 
 #[tokio::test]

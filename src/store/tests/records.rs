@@ -48,7 +48,7 @@ async fn records_are_listed_by_repository_also_where_one_name_goes_on_in_another
         tag("a/b/c", "v1"),
         key("a/b/c", RefKind::Manifest(digest.clone())),
         key("a/b/c", RefKind::Blob(digest)),
-        key("d", RefKind::List(Digest::sha256(b"tags?n=10"))),
+        key("d", RefKind::List("tags?n=10&last=../../x".to_owned())),
     ];
     for key in &keys {
         // A marker is an empty file.
