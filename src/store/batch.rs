@@ -123,9 +123,7 @@ impl Batcher {
     /// The order that durability hangs on: content, then its name, then the directory that holds the name.
     fn round(&self, jobs: Vec<Job>) {
         let mut works: Vec<Work> = jobs.into_iter().map(|job| self.prepare(job)).collect();
-        for work in &mut works {
-            self.sync(work);
-        }
+        self.sync_all(&mut works);
         for work in &mut works {
             self.publish(work);
         }
@@ -222,6 +220,29 @@ impl Batcher {
         work.dirs.insert(parent.to_owned());
         work.made.push(dir.to_owned());
         Ok(())
+    }
+
+    /// Syncs on several threads: those that wait at the same time share the file system's journal commits, and small
+    /// ones do not wait for a large one.
+    fn sync_all(&self, works: &mut [Work]) {
+        let helpers = works.len().min(SYNC_THREADS).saturating_sub(1);
+        let queue = Mutex::new(works.iter_mut());
+        let work_on = || {
+            loop {
+                let Some(work) = queue.lock().next() else {
+                    break;
+                };
+                self.sync(work);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..helpers {
+                let thread = std::thread::Builder::new().name("layby-sync".to_owned());
+                // Without a helper, this thread does it all.
+                let _ = thread.spawn_scoped(scope, work_on);
+            }
+            work_on();
+        });
     }
 
     fn sync(&self, work: &mut Work) {
@@ -363,6 +384,9 @@ impl Change {
         }
     }
 }
+
+/// Threads that sync the files of one batch.
+const SYNC_THREADS: usize = 8;
 
 /// Bounds the memory for directories; forgetting one costs a sync.
 const MOST_DURABLE_DIRS: usize = 64 * 1024;
