@@ -10,7 +10,7 @@ use super::singles::Singles;
 use super::{CatalogPage, Error};
 
 /// The list of cached repositories.
-pub struct Catalog {
+pub(super) struct Catalog {
     ctx: Arc<Context>,
     default_upstream: UpstreamName,
     walks: Singles<(), Arc<Vec<String>>>,
@@ -21,7 +21,7 @@ const PAGE: u32 = 1000;
 
 impl Catalog {
     /// The catalog of the disk that `ctx` knows; repositories of `default_upstream` go without its name.
-    pub fn new(ctx: Arc<Context>, default_upstream: UpstreamName) -> Self {
+    pub(super) fn new(ctx: Arc<Context>, default_upstream: UpstreamName) -> Self {
         Self {
             walks: Singles::new(ctx.tasks.clone()),
             ctx,
@@ -30,7 +30,7 @@ impl Catalog {
     }
 
     /// At most `n` names that come after `last`.
-    pub async fn page(
+    pub(super) async fn page(
         self: &Arc<Self>,
         n: Option<u32>,
         last: Option<&str>,

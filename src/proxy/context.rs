@@ -20,33 +20,33 @@ use super::ports::{Records, Registry};
 use super::{Error, Place};
 
 /// What every decision about small content stands on.
-pub struct Context {
+pub(super) struct Context {
     /// The disk.
-    pub records: Arc<dyn Records>,
+    pub(super) records: Arc<dyn Records>,
     /// The upstreams, by their key.
-    pub remotes: HashMap<UpstreamName, Remote>,
+    pub(super) remotes: HashMap<UpstreamName, Remote>,
     /// Time that freshness is measured in.
-    pub clock: Clock,
+    pub(super) clock: Clock,
     /// Counters.
-    pub metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     /// Owner of fetches and writes that outlive a request.
-    pub tasks: Tasks,
+    pub(super) tasks: Tasks,
     /// Whether no upstream is asked and nothing expires.
-    pub offline: bool,
+    pub(super) offline: bool,
     /// For a request that no client waits for, from its start to the answer's head.
-    pub header_timeout: Duration,
+    pub(super) header_timeout: Duration,
     /// For the question whether an answer that could also be served stale still holds.
-    pub revalidate_timeout: Duration,
+    pub(super) revalidate_timeout: Duration,
     writes: Arc<Semaphore>,
 }
 
 /// An upstream and how long its answers hold.
 #[derive(Debug, Clone)]
-pub struct Remote {
+pub(super) struct Remote {
     /// The upstream.
-    pub registry: Arc<dyn Registry>,
+    pub(super) registry: Arc<dyn Registry>,
     /// Freshness of its tags and lists.
-    pub policy: TagPolicy,
+    pub(super) policy: TagPolicy,
 }
 
 /// Writes behind answers that may be under way at once. Commits are batched, so many of them cost little more than one.
@@ -57,7 +57,7 @@ const WRITE_WAIT: Duration = Duration::from_secs(2);
 
 impl Context {
     /// A context; `limits` gives the time-outs.
-    pub fn new(
+    pub(super) fn new(
         records: Arc<dyn Records>,
         remotes: HashMap<UpstreamName, Remote>,
         limits: &Limits,

@@ -20,7 +20,7 @@ use super::singles::Singles;
 use super::{Error, Place, What};
 
 /// Proofs of all repositories.
-pub struct Membership {
+pub(super) struct Membership {
     ctx: Arc<Context>,
     hot: Cache<Key, ()>,
     absent: Recent<Key, String>,
@@ -35,9 +35,9 @@ impl fmt::Debug for Membership {
 
 /// What an upstream said of content that it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proof {
+pub(super) struct Proof {
     /// Its size in bytes.
-    pub len: u64,
+    pub(super) len: u64,
 }
 
 type Key = (Place, Digest);
@@ -47,7 +47,7 @@ const HOT: u64 = 65_536;
 
 impl Membership {
     /// The proofs on the disk that `ctx` knows.
-    pub fn new(ctx: Arc<Context>) -> Self {
+    pub(super) fn new(ctx: Arc<Context>) -> Self {
         Self {
             hot: Cache::new(HOT),
             absent: Recent::new(),
@@ -57,7 +57,7 @@ impl Membership {
     }
 
     /// Whether the repository was shown to have `digest`, as a blob or as a manifest. Asks nobody.
-    pub async fn is_proven(&self, place: &Place, digest: &Digest) -> bool {
+    pub(super) async fn is_proven(&self, place: &Place, digest: &Digest) -> bool {
         let key = (place.clone(), digest.clone());
         if self.hot.contains_key(&key) {
             return true;
@@ -77,7 +77,7 @@ impl Membership {
 
     /// Writes the proof that the repository has `digest`, after its upstream delivered it or said so. Durable on
     /// return. Where the content is stored too, it is durable before.
-    pub async fn record(&self, place: &Place, digest: &Digest) -> io::Result<()> {
+    pub(super) async fn record(&self, place: &Place, digest: &Digest) -> io::Result<()> {
         let key = (place.clone(), digest.clone());
         self.absent.forget(&key);
         self.hot.insert(key, ());
@@ -89,7 +89,7 @@ impl Membership {
     ///
     /// Fails with [`Error::NotFound`] where it has not, with [`Error::NotCached`] offline, and with
     /// [`Error::Upstream`] while it cannot answer.
-    pub async fn prove(
+    pub(super) async fn prove(
         self: &Arc<Self>,
         place: &Place,
         digest: &Digest,

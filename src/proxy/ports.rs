@@ -11,7 +11,7 @@ use crate::oci::{Digest, Reference, RepoName, TagsQuery};
 use crate::upstream::{BlobHead, Call, Error, ListAnswer, Manifest, ManifestHead};
 
 /// One upstream, as far as small answers go.
-pub trait Registry: Send + Sync + fmt::Debug + 'static {
+pub(super) trait Registry: Send + Sync + fmt::Debug + 'static {
     /// Asks for a manifest's digest, free of any quota.
     fn head_manifest<'a>(
         &'a self,
@@ -55,7 +55,7 @@ pub trait Registry: Send + Sync + fmt::Debug + 'static {
 }
 
 /// The disk: small records, and the bytes of manifests, which are blobs.
-pub trait Records: Refs {
+pub(super) trait Records: Refs {
     /// The bytes of a committed blob of at most [`MAX_MANIFEST`] bytes; `None` where there is none, or a larger one.
     fn read_blob<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, io::Result<Option<Bytes>>>;
 
@@ -70,4 +70,4 @@ pub trait Records: Refs {
 }
 
 /// Most bytes of a manifest (distribution-spec, "Pushing manifests").
-pub const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
+pub(super) const MAX_MANIFEST: u64 = 4 * 1024 * 1024;

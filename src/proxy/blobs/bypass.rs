@@ -91,14 +91,13 @@ impl Open {
     }
 
     async fn body(&mut self) -> Result<&mut Box<dyn Body>, FetchError> {
-        let body = match self.body.take() {
-            Some(body) => body,
-            None => {
-                let deadline = Instant::now() + HEAD_TIMEOUT;
-                let fetched = self.source.fetch(self.range.clone(), deadline).await?;
-                self.start = fetched.start;
-                fetched.body
-            }
+        let body = if let Some(body) = self.body.take() {
+            body
+        } else {
+            let deadline = Instant::now() + HEAD_TIMEOUT;
+            let fetched = self.source.fetch(self.range.clone(), deadline).await?;
+            self.start = fetched.start;
+            fetched.body
         };
         Ok(self.body.insert(body))
     }

@@ -29,7 +29,7 @@ use super::{CacheOutcome, Error, ListAnswer, Place, StaleReason, What};
 use record::ListRecord;
 
 /// Lists of all repositories.
-pub struct Lists {
+pub(super) struct Lists {
     ctx: Arc<Context>,
     manifests: Arc<Manifests>,
     hot: Cache<ListKey, Arc<ListRecord>>,
@@ -68,7 +68,7 @@ const SLOT: usize = 3;
 
 impl Lists {
     /// Lists on the disk and of the upstreams that `ctx` knows.
-    pub fn new(ctx: Arc<Context>, manifests: Arc<Manifests>) -> Self {
+    pub(super) fn new(ctx: Arc<Context>, manifests: Arc<Manifests>) -> Self {
         let hot = Cache::builder()
             .max_capacity(HOT_BYTES)
             .weigher(|_, list: &Arc<ListRecord>| list.weight())
@@ -84,7 +84,7 @@ impl Lists {
     }
 
     /// A page of a repository's tags.
-    pub async fn tags(
+    pub(super) async fn tags(
         self: &Arc<Self>,
         place: &Place,
         query: &TagsQuery,
@@ -94,7 +94,7 @@ impl Lists {
     }
 
     /// A page of what refers to `digest`. `query` is what the upstream is asked; `artifact_types` is the filter in it.
-    pub async fn referrers(
+    pub(super) async fn referrers(
         self: &Arc<Self>,
         place: &Place,
         digest: &Digest,

@@ -29,7 +29,7 @@ use held::ManifestRecord;
 pub(super) use held::Held;
 
 /// Manifests of all repositories.
-pub struct Manifests {
+pub(super) struct Manifests {
     ctx: Arc<Context>,
     hot: Cache<Key, Arc<Held>>,
     absent: Recent<Key, String>,
@@ -52,7 +52,7 @@ const HOT_BYTES: u64 = 32 * 1024 * 1024;
 
 impl Manifests {
     /// Manifests on the disk and of the upstreams that `ctx` knows.
-    pub fn new(ctx: Arc<Context>) -> Self {
+    pub(super) fn new(ctx: Arc<Context>) -> Self {
         let hot = Cache::builder()
             .max_capacity(HOT_BYTES)
             .weigher(|_, held: &Arc<Held>| held.weight())
@@ -67,7 +67,7 @@ impl Manifests {
     }
 
     /// The manifest `digest` of a repository.
-    pub async fn by_digest(
+    pub(super) async fn by_digest(
         self: &Arc<Self>,
         place: &Place,
         digest: &Digest,

@@ -405,3 +405,17 @@ async fn a_manifest_proves_nothing_of_what_it_names() {
     world.settled().await;
     assert_eq!(world.records.count(RefKindName::Blob), 0);
 }
+
+#[tokio::test]
+async fn a_head_that_names_another_digest_proves_nothing() {
+    let world = World::new();
+    let wanted = stored_elsewhere(&world).await;
+    let other = digest(&image("b"));
+    let reference = Reference::Digest(wanted.clone());
+    world
+        .registry
+        .set(&ubuntu(), reference, &image("b"), &other);
+    let failure = fetch(&world, &wanted).await.unwrap_err();
+    assert_eq!(failure.reason(), "corrupt");
+    assert_eq!(world.records.stored(&key(&wanted)), None);
+}

@@ -45,7 +45,10 @@ impl Tags {
             warn!(upstream = %key.place.upstream, repository = %key.place.repository, tag = %key.tag,
                 reason = error.reason(), %error, "a tag could not be revalidated");
         }
-        if could_be_stale || matches!(error, Error::NotFound { .. }) {}
+        if could_be_stale || matches!(error, Error::NotFound { .. }) {
+            self.failures
+                .put(key.clone(), self.ctx.now(), error.clone());
+        }
     }
 
     async fn again(

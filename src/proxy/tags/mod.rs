@@ -30,7 +30,7 @@ use record::{Entry, TagRecord};
 use save::Saver;
 
 /// Tags of all repositories.
-pub struct Tags {
+pub(super) struct Tags {
     ctx: Arc<Context>,
     manifests: Arc<Manifests>,
     hot: Cache<TagKey, Arc<Entry>>,
@@ -52,7 +52,7 @@ const HOT: u64 = 32_768;
 
 impl Tags {
     /// Tags on the disk and of the upstreams that `ctx` knows.
-    pub fn new(ctx: Arc<Context>, manifests: Arc<Manifests>) -> Self {
+    pub(super) fn new(ctx: Arc<Context>, manifests: Arc<Manifests>) -> Self {
         Self {
             hot: Cache::new(HOT),
             failures: Recent::new(),
@@ -64,7 +64,7 @@ impl Tags {
     }
 
     /// The manifest that `tag` points at.
-    pub async fn manifest(
+    pub(super) async fn manifest(
         self: &Arc<Self>,
         place: &Place,
         tag: &Tag,

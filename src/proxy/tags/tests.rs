@@ -595,3 +595,16 @@ async fn a_tag_that_moves_twice_keeps_the_image_that_was_whole() {
     world.registry.fail_all(&unavailable());
     assert_eq!(pulled(&world).await.0, digest(&image("a")));
 }
+
+#[tokio::test]
+async fn that_the_previous_image_is_needed_no_more_is_written_at_once() {
+    let world = warm(&always_asked()).await;
+    world.registry.push(&ubuntu(), "latest", &image("b"));
+    pull(&world).await.unwrap();
+    world.settled().await;
+    assert_eq!(record(&world).unwrap().previous, Some(digest(&image("a"))));
+    world.store_blobs_of(&ubuntu(), "b");
+    pull(&world).await.unwrap();
+    world.settled().await;
+    assert_eq!(record(&world).unwrap().previous, None);
+}
