@@ -28,7 +28,7 @@ fn ranges(c: &mut Criterion) {
 fn digest(c: &mut Criterion) {
     let text = Digest::sha256(b"").to_string();
     c.bench_function("parse a digest", |b| {
-        b.iter(|| black_box(&text).parse::<Digest>())
+        b.iter(|| black_box(&text).parse::<Digest>());
     });
 
     let bytes = vec![7; 1 << 20];
