@@ -43,7 +43,9 @@ impl Head {
         let mut first = lines.next().ok_or_else(bad)?.split(' ');
         let method = first.next().ok_or_else(bad)?.to_owned();
         let target = first.next().ok_or_else(bad)?;
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (path, query) = origin_form(target)
+            .split_once('?')
+            .unwrap_or((origin_form(target), ""));
         let headers = lines
             .filter(|line| !line.is_empty())
             .map(|line| {
@@ -58,6 +60,14 @@ impl Head {
             headers,
         })
     }
+}
+
+/// A target without scheme and host, which proxies are given as well (RFC 9112, section 3.2.2).
+fn origin_form(target: &str) -> &str {
+    let Some((_, rest)) = target.split_once("://") else {
+        return target;
+    };
+    rest.find('/').map_or("/", |slash| &rest[slash..])
 }
 
 /// A connection that was accepted.

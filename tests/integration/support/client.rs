@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use layby::oci::{Algorithm, Digest, Hasher};
@@ -271,6 +270,14 @@ impl Wire {
         Self::over(tcp.expect("connects"), address)
     }
 
+    /// Over a connection that is there.
+    pub(crate) fn of(tcp: TcpStream) -> Self {
+        let address = tcp
+            .peer_addr()
+            .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        Self::over(tcp, address)
+    }
+
     /// Connects with so small a buffer that what is not read stays with the server.
     pub(crate) async fn connect_narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
@@ -309,6 +316,13 @@ impl Wire {
     pub(crate) async fn send(&mut self, request: &Request) {
         self.is_head = request.method == "HEAD";
         self.send_raw(request.text(self.address).as_bytes()).await;
+    }
+
+    /// Sends a request to a server that may be gone; whether it was there.
+    pub(crate) async fn try_send(&mut self, request: &Request) -> bool {
+        self.is_head = request.method == "HEAD";
+        let text = request.text(self.address);
+        self.stream.write_all(text.as_bytes()).await.is_ok()
     }
 
     /// Sends these bytes.
@@ -511,6 +525,3 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
         .windows(needle.len())
         .position(|window| window == needle)
 }
-
-/// Nothing in these tests sleeps; this is for polling what has no event, such as another process.
-pub(crate) const POLL: Duration = Duration::from_millis(20);

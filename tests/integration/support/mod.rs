@@ -2,15 +2,21 @@
 
 mod client;
 mod disk;
+mod http2;
 mod identity;
 mod image;
+mod instance;
+mod program;
 
 use std::time::Duration;
 
-pub(crate) use client::{End, Head, Reply, Request, Wire, download, get};
+pub(crate) use client::{Download, End, Head, Reply, Request, Wire, download, get};
 pub(crate) use disk::{committed, verify_committed};
+pub(crate) use http2::Http2;
 pub(crate) use identity::Identity;
 pub(crate) use image::{Image, MANIFEST_TYPES, OCI_INDEX, OCI_MANIFEST, index_of};
+pub(crate) use instance::{Layby, Setup, UPSTREAM, blob_path};
+pub(crate) use program::Program;
 
 /// Waits for `future`, and fails the test when it takes longer than any right program needs.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -20,8 +26,32 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Asks again and again until `attempt` gives something: for what comes about without an event to wait for.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut attempt: impl FnMut() -> F,
+) -> T {
+    let trying = async {
+        loop {
+            if let Some(value) = attempt().await {
+                return value;
+            }
+            tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+        }
+    };
+    soon(what, trying).await
+}
 
-/// Kibibytes and mebibytes.
+const PATIENCE: Duration = Duration::from_secs(60);
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
+
+/// 1024 bytes.
 pub(crate) const KIB: u64 = 1024;
+/// 1024 KiB.
 pub(crate) const MIB: u64 = 1024 * KIB;
+
+/// Size of the blobs in tests about large ones. `LAYBY_TEST_LARGE` has them as large as real ones.
+pub(crate) fn large() -> u64 {
+    let wanted = !cfg!(debug_assertions) || std::env::var_os("LAYBY_TEST_LARGE").is_some();
+    if wanted { 256 * MIB } else { 32 * MIB }
+}
