@@ -16,7 +16,7 @@ impl Authenticator {
         sent: Option<&HeaderValue>,
         deadline: Instant,
     ) -> Result<HeaderValue, Error> {
-        let Some(mut login) = self.credentials.login(deadline).await? else {
+        let Some(login) = self.credentials.login(deadline).await? else {
             return Err(Error::Denied {
                 message: format!(
                     "upstream {} wants a login, and none is set: give its url credentials",
@@ -25,19 +25,37 @@ impl Authenticator {
                 ours: false,
             });
         };
-        if let Some(sent) = sent
-            && login.basic().as_ref() == Some(sent)
-        {
+        let header = if let Some(sent) = sent {
+            let other = self.other_basic(repository, sent, deadline).await?;
+            other.ok_or_else(|| {
+                self.basic_refused(repository, sent);
+                self.login_refused(StatusCode::UNAUTHORIZED)
+            })?
+        } else {
+            self.basic_of(&login, repository)?
+        };
+        self.learned.wants_basic(repository);
+        Ok(header)
+    }
+
+    /// The login as `Basic` where it is another one by now than was `sent`.
+    pub(super) async fn other_basic(
+        &self,
+        repository: &RepoName,
+        sent: &HeaderValue,
+        deadline: Instant,
+    ) -> Result<Option<HeaderValue>, Error> {
+        let Some(mut login) = self.credentials.login(deadline).await? else {
+            return Ok(None);
+        };
+        if login.basic().as_ref() == Some(sent) {
             let other = self.credentials.instead_of(login.fingerprint(), deadline);
             let Some(other) = other.await? else {
-                self.basic_refused(repository, sent);
-                return Err(self.login_refused(StatusCode::UNAUTHORIZED));
+                return Ok(None);
             };
             login = other;
         }
-        let header = self.basic_of(&login, repository)?;
-        self.learned.wants_basic(repository);
-        Ok(header)
+        self.basic_of(&login, repository).map(Some)
     }
 
     /// `login` as `Basic`, unless it was refused a moment ago.

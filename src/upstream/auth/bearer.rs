@@ -24,20 +24,17 @@ impl Authenticator {
             return Err(plan.realm.foreign(&self.upstream));
         }
         let first = self.token_for(plan, login.as_deref(), refused, deadline);
-        let outcome = match (first.await, &login) {
-            (Err(NoToken::Failed(Error::Denied { message, ours })), Some(used)) => {
-                // A helper's password may have expired, a file may have changed this second.
-                let other = self.credentials.instead_of(used.fingerprint(), deadline);
-                match other.await? {
-                    Some(other) => {
-                        let again = self.token_for(plan, Some(&other), refused, deadline);
-                        again.await
-                    }
-                    None => Err(NoToken::Failed(Error::Denied { message, ours })),
-                }
+        let mut outcome = first.await;
+        if let (Err(NoToken::Failed(Error::Denied { ours: true, .. })), Some(used)) =
+            (&outcome, &login)
+        {
+            // A helper's password may have expired, a file may have changed this second.
+            let other = self.credentials.instead_of(used.fingerprint(), deadline);
+            if let Some(other) = other.await? {
+                let again = self.token_for(plan, Some(&other), refused, deadline);
+                outcome = again.await;
             }
-            (outcome, _) => outcome,
-        };
+        }
         outcome.map_err(|none| match none {
             NoToken::Failed(error) => error,
             NoToken::JustRefused => Error::Denied {

@@ -129,20 +129,26 @@ impl Authenticator {
         let Some(sent) = sent else {
             return Ok(None);
         };
+        if answer.body.is_empty() && answer.status == StatusCode::FORBIDDEN && !is_bearer(sent) {
+            // A `HEAD` does not say why; if the login has changed meanwhile, that is reason enough.
+            return self.other_basic(repository, sent, deadline).await;
+        }
         let wants_more = matches!(&offered, Some(Challenge::Bearer(bearer)) if bearer.wants_more);
         if !wants_more && !refusal::says_expired(answer.body) {
             return Ok(None);
         }
-        let challenge = match offered {
-            Some(challenge) => challenge,
-            None if is_bearer(sent) => match self.learned.bearer() {
-                Some(bearer) => Challenge::Bearer(bearer),
+        let header = match offered {
+            Some(challenge) => {
+                let header = self.answer(challenge, repository, Some(sent), deadline);
+                header.await?
+            }
+            None if is_bearer(sent) => match self.learned.plan(repository) {
+                Some(plan) => self.token(&plan, repository, Some(sent), deadline).await?,
                 None => return Ok(None),
             },
-            None => Challenge::Basic,
+            None => self.basic(repository, Some(sent), deadline).await?,
         };
-        let header = self.answer(challenge, repository, Some(sent), deadline);
-        header.await.map(Some)
+        Ok(Some(header))
     }
 
     /// The error for `answer` (`401`, or a `403` that denies) after everything was tried; `sent` is what was refused.
@@ -195,7 +201,7 @@ impl Authenticator {
         };
         let plan = Plan {
             realm: Realm::resolve(&bearer.realm, &self.base, &self.upstream)?,
-            service: bearer.service.clone(),
+            service: bearer.service.clone().filter(|name| !name.is_empty()),
             scopes: Scopes::wanted(bearer.scope.as_deref(), repository),
         };
         let header = self.token(&plan, repository, sent, deadline).await?;

@@ -183,3 +183,21 @@ async fn the_last_word_says_whether_our_login_was_refused() {
     let (ours, message) = last(&refused(401, HeaderMap::new(), body).to("Bearer t0ken"));
     assert!(!ours && message.contains("requested access is denied"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_403_without_words_is_tried_again_only_if_the_login_has_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("password");
+    std::fs::write(&path, "old").unwrap();
+    let source = CredentialSource::PasswordFile {
+        username: "AWS".to_owned(),
+        path: path.clone(),
+    };
+    let bench = Bench::with(Some(source), &[]);
+    let first = bench.after(&unauthorized(BASIC), "a/b").await;
+    let refusal = refused(403, HeaderMap::new(), "").to(&first.unwrap().unwrap());
+    assert_eq!(bench.after(&refusal, "a/b").await, Ok(None));
+    assert!(bench.at_once("a/b").await.unwrap().is_some());
+    std::fs::write(&path, "next day").unwrap();
+    assert!(bench.after(&refusal, "a/b").await.unwrap().is_some());
+}

@@ -331,6 +331,22 @@ async fn a_400_or_403_that_says_the_token_expired_renews_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_expired_token_is_renewed_for_the_scope_it_had() {
+    let bench = Bench::anonymous();
+    let challenge =
+        r#"Bearer realm="https://r.example/token",service="",scope="repository:proxy/a/b:pull""#;
+    bench.script.give("t0", 3600);
+    let first = bench.after(&unauthorized(challenge), "a/b").await;
+    assert_eq!(first, bearer("t0"));
+    advance(100).await;
+    bench.script.give("t1", 3600);
+    let refusal = refused(403, HeaderMap::new(), EXPIRED).to("Bearer t0");
+    assert_eq!(bench.after(&refusal, "a/b").await, bearer("t1"));
+    let question = "GET https://r.example/token?scope=repository%3Aproxy%2Fa%2Fb%3Apull";
+    assert_eq!(bench.lines(), [question, question]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn any_other_400_or_403_stands() {
     let bench = Bench::jane();
     for (refusal, sent) in [

@@ -121,24 +121,29 @@ impl Plan {
             self.service_of(upstream),
             status.as_u16()
         );
+        let refuses_login = with_login
+            && match status {
+                StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST => true,
+                // Else a 403 is about the repository.
+                StatusCode::FORBIDDEN => refusal::says_expired(answer.body()),
+                _ => false,
+            };
         Err(match status {
             StatusCode::TOO_MANY_REQUESTS => Error::RateLimited {
                 retry_after: retry_after(answer.headers()),
                 message: answers,
             },
-            StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST if with_login => Error::Denied {
-                message: format!("{answers}: it refuses our login, correct its credentials"),
-                ours: true,
-            },
             StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
-                let hint = if with_login {
-                    "our login may not pull this repository"
-                } else {
-                    "nobody may pull this repository without a login; to give one, set credentials for the upstream"
+                let hint = match (refuses_login, with_login) {
+                    (true, _) => "it refuses our login, correct its credentials",
+                    (false, true) => "our login may not pull this repository",
+                    (false, false) => {
+                        "nobody may pull this repository without a login; to give one, set credentials for the upstream"
+                    }
                 };
                 Error::Denied {
                     message: format!("{answers}: {hint}"),
-                    ours: false,
+                    ours: refuses_login,
                 }
             }
             StatusCode::REQUEST_TIMEOUT => Error::unavailable(answers),

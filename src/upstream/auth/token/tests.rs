@@ -158,6 +158,13 @@ fn a_refused_login_is_ours_and_a_missing_or_too_weak_one_is_not() {
 }
 
 #[test]
+fn a_403_that_says_the_login_expired_is_ours() {
+    let body = "Your authorization token has expired.";
+    let error = read(403, &[], body, true).unwrap_err();
+    assert!(matches!(error, Error::Denied { ours: true, .. }));
+}
+
+#[test]
 fn the_wait_that_a_429_asks_for_is_told() {
     let wait = |value| match read(429, &[("retry-after", value)], "", false) {
         Err(Error::RateLimited { retry_after, .. }) => retry_after,
