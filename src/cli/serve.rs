@@ -69,6 +69,7 @@ impl Serve {
 }
 
 fn serve(config: Config) -> Result<Ended, Failure> {
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("layby")
@@ -112,5 +113,19 @@ async fn run(config: Config) -> Result<Ended, Failure> {
             tracing::warn!(signal, "stopped at once");
             Ok(Ended::Cut)
         }
+    }
+}
+
+/// Each client, each blob being sent and each fetch holds a file; the usual soft limit of 1024 is for programs that use
+/// `select`.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }

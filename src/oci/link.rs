@@ -146,7 +146,7 @@ mod tests {
     fn our_links_are_relative_and_keep_the_namespace() {
         assert_eq!(
             next_link("/v2/a/tags/list", "last=b&n=2", Some("reg.corp:5000")),
-            r#"</v2/a/tags/list?last=b&n=2&ns=reg%2Ecorp%3A5000>; rel="next""#
+            r#"</v2/a/tags/list?last=b&n=2&ns=reg.corp%3A5000>; rel="next""#
         );
         let ours = next_link("/ghcr.io/v2/a/tags/list", "n=2", None);
         assert_eq!(ours, r#"</ghcr.io/v2/a/tags/list?n=2>; rel="next""#);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{RouteError, excerpt};
 
@@ -43,9 +43,16 @@ impl TagsQuery {
     }
 }
 
+/// What is written as it is: letters, digits and four marks (RFC 3986, section 2.3).
+const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
 /// Percent-encodes a value for a query.
 pub(in crate::oci) fn encode(value: &str) -> impl std::fmt::Display {
-    utf8_percent_encode(value, NON_ALPHANUMERIC)
+    utf8_percent_encode(value, NOT_UNRESERVED)
 }
 
 /// Drops `ns` from the parameters of a query; the others stay as written, in their order.

@@ -119,6 +119,8 @@ impl Selector {
             let port = default_port(upstream);
             for name in std::iter::once(upstream.name.as_str()).chain(aliases(upstream)) {
                 names.add_other_spelling(name, port, index);
+                // Clients mean https unless told otherwise, however the upstream is reached from here.
+                names.add_other_spelling(name, 443, index);
             }
             for name in &upstream.hosts {
                 hosts.add_other_spelling(name, 80, index);
