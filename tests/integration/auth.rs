@@ -52,7 +52,7 @@ fn saw_credentials(fake: &Fake) -> bool {
         .any(|seen| seen.header("authorization").is_some())
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn many_blobs_are_pulled_with_tokens_of_two_seconds_and_a_storage_host_that_takes_none() {
     let (fake, storage) = (Fake::start().await, Fake::start().await);
     fake.redirect_blobs_to(&storage);
@@ -68,8 +68,8 @@ async fn many_blobs_are_pulled_with_tokens_of_two_seconds_and_a_storage_host_tha
     }
 
     for blob in &blobs[..10] {
-        assert!(layby.blob(REPOSITORY, blob).await.is_whole(blob.digest()));
-        layby.clock().advance(Duration::from_secs(3));
+        layby.blob(REPOSITORY, blob).await.expect(blob);
+        layby.later(Duration::from_secs(3)).await;
     }
     let mut clients = JoinSet::new();
     for blob in blobs[10..].iter().cloned() {
@@ -174,24 +174,31 @@ async fn a_redirecting_token_endpoint_does_not_take_the_credentials_along() {
     assert!(!saw_credentials(&elsewhere));
 }
 
-/// Layby takes an upstream behind a proxy for one on the Internet.
+/// An upstream on the Internet, as far as Layby can tell: its name is one, and `proxy` leads there.
+async fn far_away(proxy: &Fake) -> Layby {
+    let setup = Setup::over(proxy)
+        .of(UPSTREAM, r#"url = "http://registry.example""#)
+        .of(UPSTREAM, &format!(r#"proxy = "{}""#, proxy.origin()));
+    setup.start().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_public_upstream_cannot_send_us_to_this_machine_for_tokens() {
     let (proxy, path) = registry().await;
     let inside = Fake::start().await;
-    let setup = Setup::over(&proxy)
-        .of(UPSTREAM, r#"url = "http://registry.example""#)
-        .of(UPSTREAM, &format!(r#"proxy = "{}""#, proxy.origin()));
-    let mut layby = setup.start().await;
+    let mut layby = far_away(&proxy).await;
     let office = TokenOffice::new(layby.clock(), Duration::from_secs(60));
     proxy.protect_with_tokens(&office, &inside);
 
     assert_names(&layby.get(&path).await, "allow_private");
     assert_eq!(inside.record().connections(), 0);
+    assert!(proxy.record().of("GET", "/token").is_empty());
 
     layby
         .restart_with(|setup| setup.of(UPSTREAM, "allow_private = true"))
         .await;
+    // The proxy of our choice is the way to everything; it happens to know the tokens too.
+    proxy.give_tokens(&office);
     layby.get(&path).await.expect(200);
 }
 
@@ -200,18 +207,18 @@ async fn a_public_upstream_cannot_send_us_to_this_machine_for_blobs() {
     let (proxy, path) = registry().await;
     let inside = Fake::start().await;
     proxy.redirect_blobs_to(&inside);
-    let setup = Setup::over(&proxy)
-        .of(UPSTREAM, r#"url = "http://registry.example""#)
-        .of(UPSTREAM, &format!(r#"proxy = "{}""#, proxy.origin()));
-    let mut layby = setup.start().await;
+    let mut layby = far_away(&proxy).await;
 
     assert_names(&layby.get(&path).await, "allow_private");
     assert_eq!(inside.record().connections(), 0);
+    assert!(proxy.record().of("GET", "/storage/").is_empty());
 
     layby
         .restart_with(|setup| setup.of(UPSTREAM, "allow_private = true"))
         .await;
-    layby.get(&path).await.expect(200);
+    let reply = layby.get(&path).await;
+    assert!(!reply.text().contains("allow_private"), "{}", reply.text());
+    assert!(!proxy.record().of("GET", "/storage/").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,12 +252,7 @@ async fn no_redirect_leads_from_https_to_http_or_on_for_ever() {
     let layby = Setup::over(&secure).of(UPSTREAM, &ca).start().await;
     let content = small();
     secure.put_blob(REPOSITORY, &content);
-    assert!(
-        layby
-            .blob(REPOSITORY, &content)
-            .await
-            .is_whole(content.digest())
-    );
+    layby.blob(REPOSITORY, &content).await.expect(&content);
 
     let second = Content::random(61, 10 * KIB);
     secure.put_blob(REPOSITORY, &second);
@@ -403,13 +405,14 @@ async fn a_401_after_a_token_becomes_403_denied() {
 }
 
 /// ECR's way to say that a token has expired: no challenge, and not even a 401.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_refusal_that_speaks_of_an_expired_token_renews_it_once() {
     let (fake, path) = registry().await;
     let layby = Layby::over(&fake).await;
     let office = TokenOffice::new(layby.clock(), Duration::from_secs(3600));
     fake.protect_with_tokens(&office, &fake);
     layby.head(&path).await.expect(200);
+    layby.later(Duration::from_secs(3)).await;
     let body = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate and try again."}]}"#;
     fake.script(
         Rule::path("/blobs/")

@@ -22,7 +22,7 @@ async fn owned() -> (Fake, Layby, Image) {
         .await
         .expect(200);
     for blob in image.blobs() {
-        assert!(layby.blob(OWNER, blob).await.is_whole(blob.digest()));
+        layby.blob(OWNER, blob).await.expect(blob);
     }
     (fake, layby, image)
 }
@@ -51,7 +51,7 @@ async fn cached_content_is_not_served_under_a_repository_that_lacks_it() {
     assert_hidden(&layby, OTHER, &image).await;
     assert_hidden(&layby, "no/such", &image).await;
     let layer = &image.layers[0];
-    assert!(layby.blob(OWNER, layer).await.is_whole(layer.digest()));
+    layby.blob(OWNER, layer).await.expect(layer);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +124,7 @@ async fn a_blob_under_way_for_one_repository_is_not_given_to_another_that_lacks_
         assert_eq!(request.send_to(layby.address()).await.status(), 404);
     }
     gate.open();
-    assert!(wire.hash_rest(head).await.is_whole(content.digest()));
+    wire.hash_rest(head).await.expect(&content);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,9 +134,9 @@ async fn a_repository_that_has_the_blob_too_joins_for_one_head() {
     fake.put_blob(OWNER, &content);
     fake.put_blob(OTHER, &content);
     let layby = Layby::over(&fake).await;
-    assert!(layby.blob(OWNER, &content).await.is_whole(content.digest()));
+    layby.blob(OWNER, &content).await.expect(&content);
     for _ in 0..3 {
-        assert!(layby.blob(OTHER, &content).await.is_whole(content.digest()));
+        layby.blob(OTHER, &content).await.expect(&content);
     }
     let asked = |method| fake.record().of(method, &format!("{OTHER}/blobs/")).len();
     assert_eq!((asked("HEAD"), asked("GET")), (1, 0));
@@ -151,8 +151,8 @@ async fn where_head_is_refused_one_byte_is_the_proof() {
     fake.put_blob(OTHER, &content);
     fake.script(Rule::path("/blobs/").method("HEAD").error(403, "DENIED"));
     let layby = Layby::over(&fake).await;
-    assert!(layby.blob(OWNER, &content).await.is_whole(content.digest()));
-    assert!(layby.blob(OTHER, &content).await.is_whole(content.digest()));
+    layby.blob(OWNER, &content).await.expect(&content);
+    layby.blob(OTHER, &content).await.expect(&content);
     let proof = fake.record().of("GET", &format!("{OTHER}/blobs/"));
     assert_eq!(proof.len(), 1);
     assert_eq!(proof[0].header("range"), Some("bytes=0-0"));
@@ -164,10 +164,10 @@ async fn without_an_answer_there_is_no_proof_and_with_a_proof_no_answer_is_neede
     let layer = &image.layers[0];
     fake.put_blob(OTHER, layer);
     fake.put_blob("third/app", layer);
-    assert!(layby.blob(OTHER, layer).await.is_whole(layer.digest()));
+    layby.blob(OTHER, layer).await.expect(layer);
     fake.go_down().await;
     for repository in [OWNER, OTHER] {
-        assert!(layby.blob(repository, layer).await.is_whole(layer.digest()));
+        layby.blob(repository, layer).await.expect(layer);
     }
     assert_eq!(
         layby.get(&blob_path("third/app", layer)).await.status(),
@@ -177,7 +177,7 @@ async fn without_an_answer_there_is_no_proof_and_with_a_proof_no_answer_is_neede
         .restart_with(|setup| setup.set("", "offline = true"))
         .await;
     for repository in [OWNER, OTHER] {
-        assert!(layby.blob(repository, layer).await.is_whole(layer.digest()));
+        layby.blob(repository, layer).await.expect(layer);
     }
     let reply = layby.get(&blob_path("third/app", layer)).await;
     assert_eq!(
@@ -201,7 +201,7 @@ async fn one_upstreams_content_is_not_served_under_another() {
         .await
         .expect(200);
     for blob in image.blobs() {
-        assert!(layby.blob(OWNER, blob).await.is_whole(blob.digest()));
+        layby.blob(OWNER, blob).await.expect(blob);
     }
     assert_hidden(&layby, &format!("second.test/{OWNER}"), &image).await;
 }
@@ -213,5 +213,5 @@ async fn a_repository_that_gains_the_blob_is_believed_after_the_negative_ttl() {
     assert_eq!(layby.get(&blob_path(OTHER, layer)).await.status(), 404);
     fake.put_blob(OTHER, layer);
     layby.clock().advance(std::time::Duration::from_secs(11));
-    assert!(layby.blob(OTHER, layer).await.is_whole(layer.digest()));
+    layby.blob(OTHER, layer).await.expect(layer);
 }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::soon;
+use crate::fake::Content;
 
 /// A request, written out.
 #[derive(Debug, Clone)]
@@ -225,11 +226,20 @@ pub(crate) struct Download {
     pub(crate) len: u64,
     /// What they hash to.
     pub(crate) digest: Digest,
+    /// The first of them, for messages.
+    start: Bytes,
     /// How it ended.
     pub(crate) end: End,
 }
 
 impl Download {
+    /// Fails unless this is all of a blob, and right.
+    #[track_caller]
+    pub(crate) fn expect(&self, content: &Content) {
+        let whole = self.is_whole(content.digest());
+        assert!(whole, "not {}: {self}", content.digest());
+    }
+
     /// Whether this is all of a blob, and right.
     pub(crate) fn is_whole(&self, digest: &Digest) -> bool {
         self.head.status == 200 && self.end == End::Complete && self.digest == *digest
@@ -238,6 +248,17 @@ impl Download {
     /// Whether a client takes this for all of a blob although it is not: what must never be.
     pub(crate) fn is_a_lie(&self, digest: &Digest) -> bool {
         self.head.status == 200 && self.end == End::Complete && self.digest != *digest
+    }
+}
+
+impl std::fmt::Display for Download {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { head, len, end, .. } = self;
+        write!(f, "{}\n{len} bytes, {end:?}", head.raw)?;
+        match head.status {
+            200 | 206 => Ok(()),
+            _ => write!(f, "\n{}", String::from_utf8_lossy(&self.start)),
+        }
     }
 }
 
@@ -449,8 +470,11 @@ impl Wire {
     /// The rest of the body, hashed and not kept.
     pub(crate) async fn hash_rest(&mut self, head: Head) -> Download {
         let mut hasher = Hasher::new(Algorithm::Sha256).expect("sha256 can be computed");
-        let mut len = 0;
+        let (mut len, mut start) = (0, Bytes::new());
         while let Some(bytes) = self.some(u64::MAX).await {
+            if len == 0 {
+                start = bytes.slice(..bytes.len().min(500));
+            }
             hasher.update(&bytes);
             len += bytes.len() as u64;
         }
@@ -458,6 +482,7 @@ impl Wire {
             head,
             len,
             digest: hasher.finish(),
+            start,
             end: self.ended(),
         }
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use layby::app::{App, Environment};
 use layby::config::{Config, Overrides};
@@ -13,7 +14,7 @@ use layby::runtime::Clock;
 use layby::store::{Disk, Files};
 use tempfile::TempDir;
 
-use super::{Download, Reply, Request, committed, download, get, soon};
+use super::{Download, Reply, Request, committed, download, eventually, get, soon};
 use crate::fake::{Content, Fake};
 
 /// The upstream of tests that need only one; also the default.
@@ -156,6 +157,24 @@ impl Layby {
     /// The clock that freshness is measured by.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Has so much time passed, by every clock. For tests on a single thread.
+    pub(crate) async fn later(&self, by: Duration) {
+        self.clock.advance(by);
+        tokio::time::pause();
+        tokio::time::advance(by).await;
+        tokio::time::resume();
+    }
+
+    /// Waits until these blobs are on disk: a moment after their readers have them.
+    pub(crate) async fn has_committed<'a>(&self, blobs: impl IntoIterator<Item = &'a Content>) {
+        for blob in blobs {
+            eventually("the commit", || async {
+                self.committed().contains(blob.digest()).then_some(())
+            })
+            .await;
+        }
     }
 
     /// The data directory.
