@@ -1,0 +1,20 @@
+//! Real clients pull real images from a real registry through the real program: dockerd, containerd, skopeo and podman
+//! from Debian's docker-registry, all on loopback with their own sockets and directories.
+//!
+//! The program is `$LAYBY_BIN`, or the one that cargo built. A test whose clients are not installed says so and passes,
+//! unless `LAYBY_REQUIRE_CLIENTS` is set. Clients have a [`trap::Trap`] for a proxy, so that whatever does not go to
+//! loopback is seen.
+
+mod container;
+mod containerd;
+mod docker;
+mod host;
+mod images;
+mod layby;
+mod podman;
+mod registry;
+mod scene;
+mod setup;
+mod skopeo;
+mod story;
+mod trap;
