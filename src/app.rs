@@ -52,14 +52,17 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct App {
     server: Server,
+    /// Fetches, and writes behind answers.
     tasks: Tasks,
+    /// The store's own: it stops when nobody commits any more.
+    store_tasks: Tasks,
     grace: Duration,
 }
 
 impl App {
     /// Opens the data directory and the listeners, and serves. No upstream is asked for that.
     pub async fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
-        let tasks = Tasks::new();
+        let (tasks, store_tasks) = (Tasks::new(), Tasks::new());
         let metrics = Arc::new(Metrics::default());
         let readiness = Readiness::new();
         let Environment { clock, files } = environment;
@@ -74,7 +77,7 @@ impl App {
             files,
             clock.clone(),
             Arc::clone(&metrics),
-            tasks.clone(),
+            store_tasks.clone(),
         )
         .await?;
         let instance = store.instance_id().to_owned();
@@ -101,6 +104,7 @@ impl App {
         Ok(Self {
             server,
             tasks,
+            store_tasks,
             grace: config.limits.shutdown_grace,
         })
     }
@@ -126,6 +130,8 @@ impl App {
         let clean = self.server.shutdown(self.grace).await;
         self.tasks.stop();
         self.tasks.drained(WRITE_OUT).await;
+        self.store_tasks.stop();
+        self.store_tasks.drained(WRITE_OUT).await;
         clean
     }
 }
