@@ -51,16 +51,22 @@ impl Leader {
         }
     }
 
-    /// Runs the flight.
+    /// Runs the flight. Its fetch ends with the interest in it, or with the program; what is complete is still committed.
     pub(super) async fn run(mut self) {
         let cancel = self.flight.cancel.clone();
-        match cancel.run_until_cancelled(self.fly()).await {
-            Some(Ok(())) | None => {}
-            Some(Err(why)) => self.failed(why),
+        let ended = match cancel.run_until_cancelled(self.fetch()).await {
+            Some(Ok(Some(writer))) => self.verify_and_commit(&writer).await,
+            Some(Ok(None)) => Ok(()),
+            Some(Err(why)) => Err(why),
+            None => return,
+        };
+        if let Err(why) = ended {
+            self.failed(why);
         }
     }
 
-    async fn fly(&mut self) -> Result<(), Failure> {
+    /// Brings all the bytes; `None`: the blob had been committed in the meantime.
+    async fn fetch(&mut self) -> Result<Option<Arc<Writer>>, Failure> {
         // Between the newcomer's look into the store and its place in the table, another flight may have committed.
         let digest = &self.flight.key.digest;
         if let Some(blob) = self
@@ -72,7 +78,7 @@ impl Leader {
         {
             let _ = self.flight.stored.set(blob);
             self.flight.publish();
-            return Ok(());
+            return Ok(None);
         }
         loop {
             let (index, range) = match self.flight.with(State::next_step) {
@@ -89,10 +95,7 @@ impl Leader {
                 Err(StepEnd::Flight(why)) => return Err(why),
             }
         }
-        match self.writer.take() {
-            Some(writer) => self.verify_and_commit(&writer).await,
-            None => Err(Failure::Aborted),
-        }
+        self.writer.take().map(Some).ok_or(Failure::Aborted)
     }
 
     /// One request and its body.
@@ -134,8 +137,9 @@ impl Leader {
         let bypass = |reason, fetched| {
             Failure::Bypass(reason, Arc::new(parking_lot::Mutex::new(Some(fetched))))
         };
-        let largest = self.flights.max_blob_size.unwrap_or(u64::MAX);
-        if fetched.total.is_some_and(|total| total > largest) {
+        if let Some(largest) = self.flights.max_blob_size
+            && fetched.total.is_none_or(|total| total > largest)
+        {
             return Err(bypass(Uncached::TooLarge, fetched));
         }
         match self.flights.blobs.stage(fetched.total).await {
@@ -248,13 +252,6 @@ impl Leader {
         }
         self.flight.with(State::verified);
         self.flight.publish();
-        if self
-            .flights
-            .max_blob_size
-            .is_some_and(|largest| len > largest)
-        {
-            return Ok(());
-        }
         let Some(stage) = self.flight.stage.get() else {
             return Err(Failure::Aborted);
         };
@@ -290,6 +287,10 @@ impl Leader {
             upstream = %self.flight.key.upstream, repository, digest = %self.flight.key.digest,
             reason = error.reason(), error = %error, "a source of a blob failed"
         );
+        if matches!(error.reason(), "invalid" | "corrupt") {
+            let upstream = self.flight.key.upstream.as_str();
+            self.flights.metrics.upstream.verify_failed(upstream);
+        }
         self.flight.with(|state| state.source_failed(index, error));
         self.flight.publish();
     }

@@ -128,6 +128,7 @@ impl Flights {
         let flight = Arc::new(Flight::new(
             wish.key.clone(),
             Arc::clone(&wish.source),
+            self.tasks.stopping().child_token(),
             Arc::clone(&self.unattended),
         ));
         table.insert(wish.key.clone(), Arc::clone(&flight));
@@ -139,7 +140,7 @@ impl Flights {
         drop(table);
         let handle = Handle::new(Arc::clone(&flight), wish, Arc::clone(&self.metrics));
         self.tasks
-            .spawn_until_stop(Leader::new(Arc::clone(self), flight, entry).run());
+            .spawn(Leader::new(Arc::clone(self), flight, entry).run());
         Ok(Opened::Flight { handle, led: true })
     }
 

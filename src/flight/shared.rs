@@ -79,7 +79,12 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    pub(super) fn new(key: Key, source: Arc<dyn Source>, unattended_limit: Arc<Semaphore>) -> Self {
+    pub(super) fn new(
+        key: Key,
+        source: Arc<dyn Source>,
+        cancel: CancellationToken,
+        unattended_limit: Arc<Semaphore>,
+    ) -> Self {
         Self {
             key,
             state: Mutex::new(State::new(source.key())),
@@ -87,7 +92,7 @@ impl Flight {
             changes: watch::Sender::new(0),
             stage: OnceLock::new(),
             stored: OnceLock::new(),
-            cancel: CancellationToken::new(),
+            cancel,
             unattended: Mutex::new(None),
             unattended_limit,
         }

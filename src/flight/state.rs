@@ -157,17 +157,14 @@ impl<E: Clone, F: Clone> State<E, F> {
         self.sources.iter().find(|source| source.key == key)
     }
 
-    /// Whether a client of this source's repository may join without a proof: the source's own answer is, or will be, the
-    /// proof.
+    /// Whether a client of this source's repository may join without a proof: the source's own answer is, or is sure to
+    /// be, the proof. Of the sources not yet asked only the first is sure to be: the others are for when it fails.
     pub(super) fn vouches(&self, key: &str) -> bool {
-        self.source(key).is_some_and(|source| {
-            matches!(
-                source.state,
-                SourceState::Untried
-                    | SourceState::Asked
-                    | SourceState::Answered
-                    | SourceState::Broken(_)
-            )
+        let position = self.sources.iter().position(|source| source.key == key);
+        position.is_some_and(|index| match self.sources[index].state {
+            SourceState::Untried => index == 0,
+            SourceState::Refused(_) => false,
+            SourceState::Asked | SourceState::Answered | SourceState::Broken(_) => true,
         })
     }
 

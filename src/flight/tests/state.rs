@@ -128,6 +128,8 @@ fn an_unproven_client_is_admitted_by_its_own_repositorys_answer_only() {
     state.add_source("b");
     assert_eq!(state.next_step(), Step::Ask(0, None));
     assert_eq!(state.admission("a", false), Admission::Wait);
+    // It may never be asked, so its clients cannot wait for its answer.
+    assert!(!state.vouches("b"));
     state.source_failed(0, "404");
     assert_eq!(state.next_step(), Step::Ask(1, None));
     state.answered(1, Some(10)).unwrap();

@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use crate::flight::ports::{Body, BoxFuture, Chunk, FetchError, Fetched, Source};
 use crate::oci::{Digest, Hasher};
 
-use super::chunk;
 use crate::proxy::{BlobContent, BlobReader, BrokenBody};
 
 /// Bytes held back from a reader of the whole.
@@ -61,6 +60,8 @@ impl BlobContent for Bypass {
                 ended: false,
             })
         } else {
+            // Unread, it would hold up others on its connection.
+            drop(self.first.lock().take());
             let range = range.unwrap_or(0..u64::MAX);
             Box::new(PartReader {
                 open: Open::new(Arc::clone(&self.source), None, Some(range.clone())),
@@ -136,7 +137,7 @@ impl WholeReader {
             let front = self.held.front().map_or(0, Bytes::len);
             if front > 0 && (self.ended || self.held_bytes - front >= TAIL) {
                 self.held_bytes -= front;
-                return self.held.pop_front().map(|bytes| Ok(chunk(bytes)));
+                return self.held.pop_front().map(|bytes| Ok(Chunk::Bytes(bytes)));
             }
             if self.ended {
                 return None;
@@ -209,7 +210,7 @@ impl PartReader {
             let end = self.range.end.saturating_sub(from).min(bytes.len() as u64);
             let within = |position: u64| usize::try_from(position).unwrap_or(bytes.len());
             if start < end {
-                return Some(Ok(chunk(bytes.slice(within(start)..within(end)))));
+                return Some(Ok(Chunk::Bytes(bytes.slice(within(start)..within(end)))));
             }
         }
         None

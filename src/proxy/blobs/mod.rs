@@ -7,8 +7,6 @@ mod bypass;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::flight::ports::{Blobs, BoxFuture, Chunk, FetchError, Fetched, Source};
 use crate::flight::{Failure, Flights, Handle, Head, Key, Opened, Reader, Refusal, Uncached, Wish};
 use crate::oci::Digest;
@@ -101,7 +99,10 @@ impl BlobService {
             let (handle, led) = match self.flights.open(&wish).await? {
                 Opened::Stored(blob) => return Ok(BlobAnswer::stored(blob, CacheOutcome::Hit)),
                 Opened::NeedsProof => {
-                    self.membership.prove(place, digest, call).await?;
+                    // Another request may have proven it since.
+                    if !self.membership.is_proven(place, digest).await {
+                        self.membership.prove(place, digest, call).await?;
+                    }
                     wish.proven = true;
                     continue;
                 }
@@ -187,6 +188,13 @@ impl BlobService {
                 .await
                 .map_err(|error| Error::from_upstream(What::Blob, upstream_error(&error)))?,
         };
+        if answer.total == Some(0) && digest.is_verifiable() && !is_empty(digest) {
+            // Nothing would be left to hold back from the client.
+            self.metrics.upstream.verify_failed(place.upstream.as_str());
+            return Err(Error::Upstream(upstream::Error::Corrupt {
+                message: format!("{} sent no bytes for {digest}", place.upstream),
+            }));
+        }
         self.metrics.cache.bypassed(reason.as_str());
         tracing::warn!(
             upstream = %place.upstream, repository = %place.repository, %digest,
@@ -248,7 +256,7 @@ impl BlobReader for FlightReader {
     }
 }
 
-/// Bytes as a chunk.
-fn chunk(bytes: Bytes) -> Chunk {
-    Chunk::Bytes(bytes)
+/// Whether this is the digest of no bytes.
+fn is_empty(digest: &Digest) -> bool {
+    Digest::of(digest.algorithm(), &[]).as_ref() == Some(digest)
 }
