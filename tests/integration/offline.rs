@@ -56,6 +56,35 @@ async fn an_image_is_pulled_again_with_the_upstream_down_after_any_time_and_a_re
     pull(&layby, &image).await;
 }
 
+/// What is written behind the answers is written before Layby ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_has_got_is_there_after_an_orderly_stop_at_once() {
+    for round in 0..8 {
+        let fake = Fake::start().await;
+        let image = Image::new(800 + round, &[10, 300 * KIB]);
+        image.push(&fake, REPOSITORY, "latest");
+        let mut layby = Layby::over(&fake).await;
+        pull_cold(&layby, &image).await;
+        layby.stop().await;
+        fake.go_down().await;
+        layby
+            .restart_with(|setup| setup.set("", "offline = true"))
+            .await;
+        pull_cold(&layby, &image).await;
+    }
+}
+
+/// Tag and blobs, and nothing twice.
+async fn pull_cold(layby: &Layby, image: &Image) {
+    layby
+        .get(&format!("/v2/{REPOSITORY}/manifests/latest"))
+        .await
+        .expect(200);
+    for blob in image.blobs() {
+        layby.blob(REPOSITORY, blob).await.expect(blob);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_warm_image_costs_the_upstream_a_head_and_nothing_else() {
     let (fake, layby, image) = pulled().await;
