@@ -112,7 +112,7 @@ impl Upstream {
                 .unwrap_or_else(|| Digest::sha256(&bytes)),
         };
         let info = ManifestInfo::parse(sent_type.as_ref(), &bytes)
-            .map_err(|error| Error::invalid(format!("{from} is no usable manifest: {error}")))?;
+            .map_err(|error| unusable(&from, &error))?;
         Ok(Manifest {
             bytes,
             media_type: info.media_type,
@@ -148,6 +148,15 @@ fn asking<'a>(method: Method, repository: &'a RepoName, reference: &Reference) -
     }
 }
 
+/// A manifest that nobody can use. One of schema 1 counts as absent, since what current clients take is.
+fn unusable(from: &impl std::fmt::Display, error: &ManifestError) -> Error {
+    let message = format!("{from} is no usable manifest: {error}");
+    match error {
+        ManifestError::Schema1 => Error::NotFound { message },
+        _ => Error::invalid(message),
+    }
+}
+
 /// What the answer to `HEAD` says; `None` where it lacks something.
 fn read_head(reply: &Reply, reference: &Reference) -> Result<Option<ManifestHead>, Error> {
     check_ok(reply)?;
@@ -161,10 +170,7 @@ fn read_head(reply: &Reply, reference: &Reference) -> Result<Option<ManifestHead
     };
     let from = &reply.from;
     if media_type.is_schema1() {
-        let why = ManifestError::Schema1;
-        return Err(Error::invalid(format!(
-            "{from} is no usable manifest: {why}"
-        )));
+        return Err(unusable(from, &ManifestError::Schema1));
     }
     let digest = match reference {
         Reference::Digest(asked) if asked.algorithm() != named.algorithm() => asked.clone(),
