@@ -117,7 +117,7 @@ async fn a_client_that_hardly_reads_delays_nobody() {
     while let Some(other) = others.join_next().await {
         other.unwrap().expect(&content);
     }
-    layby.has_committed([&content]).await;
+    layby.has_committed(REPOSITORY, [&content]).await;
     assert_fetched_once(&fake, &content);
 
     let rest = slow.rest(head).await;
@@ -288,7 +288,7 @@ async fn blobs_of_no_bytes_and_of_sha512_are_served_and_kept() {
             assert_eq!(reply.head.length(), Some(content.len()));
         }
         assert_fetched_once(&fake, &content);
-        layby.has_committed([&content]).await;
+        layby.has_committed(REPOSITORY, [&content]).await;
     }
 }
 

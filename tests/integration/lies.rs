@@ -98,7 +98,7 @@ async fn no_lie_becomes_a_complete_body_and_none_stays_on_disk() {
             again.is_whole(content.digest()).then_some(())
         })
         .await;
-        layby.has_committed([&content]).await;
+        layby.has_committed(REPOSITORY, [&content]).await;
     }
 }
 

@@ -157,7 +157,7 @@ async fn each_step_of_the_order_finds_its_upstream() {
         // 3. `ns`, unless it is ourselves.
         ("", "org/app", "?ns=ghcr.io", None, "ghcr.io", "org/app"),
         ("", "org/app", "?ns=GHCR.IO", None, "ghcr.io", "org/app"),
-        ("", "org/app", "?ns=ghcr.io:443", None, "ghcr.io", "org/app"),
+        ("", "org/app", "?ns=ghcr.io:80", None, "ghcr.io", "org/app"),
         (
             "",
             "org/app",

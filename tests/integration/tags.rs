@@ -326,7 +326,7 @@ async fn a_tag_that_moved_is_served_as_it_was_while_the_new_image_is_not_whole_a
     for blob in image.blobs() {
         layby.blob(REPOSITORY, blob).await.expect(blob);
     }
-    layby.has_committed(image.blobs()).await;
+    layby.has_committed(REPOSITORY, image.blobs()).await;
     let newer = Image::new(74, &[KIB, KIB]);
     newer.push(&fake, REPOSITORY, "latest");
     layby.clock().advance(Duration::from_secs(61));

@@ -167,11 +167,24 @@ impl Layby {
         tokio::time::resume();
     }
 
-    /// Waits until these blobs are on disk: a moment after their readers have them.
-    pub(crate) async fn has_committed<'a>(&self, blobs: impl IntoIterator<Item = &'a Content>) {
+    /// Waits until these blobs are on disk, with the proof that a repository of [`UPSTREAM`] has them: a moment after
+    /// their readers have them.
+    pub(crate) async fn has_committed<'a>(
+        &self,
+        repository: &str,
+        blobs: impl IntoIterator<Item = &'a Content>,
+    ) {
+        let proofs = self
+            .data()
+            .join("refs")
+            .join(UPSTREAM)
+            .join(repository)
+            .join("_blobs");
         for blob in blobs {
             eventually("the commit", || async {
-                self.committed().contains(blob.digest()).then_some(())
+                let proof = proofs.join(blob.digest().as_str());
+                let is_proven = proof.try_exists().unwrap_or(false);
+                (is_proven && self.committed().contains(blob.digest())).then_some(())
             })
             .await;
         }
