@@ -5,6 +5,8 @@
 //! unless `LAYBY_REQUIRE_CLIENTS` is set. Clients have a [`trap::Trap`] for a proxy, so that whatever does not go to
 //! loopback is seen.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod container;
 mod containerd;
 mod docker;

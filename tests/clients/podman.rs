@@ -1,7 +1,7 @@
 //! podman, with Layby in the name of the image or in `registries.conf`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::host;
@@ -18,7 +18,7 @@ pub(crate) struct Pull<'a> {
 }
 
 impl<'a> Pull<'a> {
-    pub(crate) fn new(scene: &Scene, registries: PathBuf, name: String, at: At<'a>) -> Self {
+    pub(crate) fn new(scene: &Scene, registries: &Path, name: String, at: At<'a>) -> Self {
         let folder = scene.folder("podman");
         let policy = r#"{ "default": [{ "type": "insecureAcceptAnything" }] }"#;
         fs::write(folder.join("policy.json"), policy).unwrap();
@@ -91,7 +91,7 @@ fn podman_pulls_by_a_prefix_in_the_name() {
     };
     let port = scene.layby.port();
     let name = format!("127.0.0.1:{port}/docker.io/{}", at.image.name());
-    let pull = Pull::new(&scene, write_empty(&scene), name, at);
+    let pull = Pull::new(&scene, &write_empty(&scene), name, at);
     story::tell(&mut scene, &pull, at);
 }
 
@@ -107,6 +107,6 @@ fn podman_pulls_through_a_mirror_of_registries_conf() {
     };
     let name = format!("{}/{}", at.upstream, at.image.name());
     let registries = write_mirror(&scene, at.upstream);
-    let pull = Pull::new(&scene, registries, name, at);
+    let pull = Pull::new(&scene, &registries, name, at);
     story::tell(&mut scene, &pull, at);
 }

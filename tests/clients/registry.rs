@@ -45,10 +45,9 @@ impl Registry {
             let mut htpasswd = host::command("htpasswd");
             let line = host::output(htpasswd.args(["-Bbn", USER, PASSWORD]));
             fs::write(&users, line.trim()).unwrap();
-            text += &format!(
-                "auth: {{ htpasswd: {{ realm: test, path: {} }} }}\n",
-                users.display()
-            );
+            let users = users.display();
+            let auth = format!("auth: {{ htpasswd: {{ realm: test, path: {users} }} }}\n");
+            text.push_str(&auth);
         }
         fs::write(&config, text).unwrap();
         let args = ["serve".as_ref(), config.as_os_str()];

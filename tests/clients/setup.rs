@@ -70,7 +70,7 @@ fn podmans_and_skopeos_file_works_as_it_stands() {
     let registries = file("podman/registries.conf");
     // By its short name, for which the file says where to look.
     let at = on_docker_hub();
-    let pull = podman::Pull::new(&scene, registries.clone(), "demo".to_owned(), at);
+    let pull = podman::Pull::new(&scene, &registries, "demo".to_owned(), at);
     story::cold_and_warm(&scene, &pull, at);
     let at = At {
         image: &stock().app,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::host;
 use super::images::{Image, Platform};
 use super::layby::Request;
+use super::registry::Registry;
 use super::scene::Scene;
 
 /// A client, set up to find one image by way of Layby.
@@ -143,7 +144,7 @@ fn pull(scene: &Scene, way: &dyn Way, at: At<'_>, cache: Cache) {
 fn check_upstream(scene: &Scene, way: &dyn Way, at: At<'_>) {
     let served: Vec<_> = [&scene.open, &scene.locked]
         .into_iter()
-        .flat_map(|registry| registry.served())
+        .flat_map(Registry::served)
         .collect();
     for request in &served {
         assert!(request.agent.starts_with("layby/"), "{request:?}");

@@ -79,3 +79,21 @@ fn first_line(stream: TcpStream) -> String {
     let _ = BufReader::new(stream).read_line(&mut line);
     line.trim_end().to_owned()
 }
+
+#[test]
+fn a_client_that_goes_to_the_network_is_caught() {
+    if !super::host::has(&[]) {
+        return;
+    }
+    let trap = Trap::set();
+    let mut skopeo = super::host::command("skopeo");
+    skopeo
+        .envs(trap.environment("/nonexistent"))
+        .args(["inspect", "docker://registry-1.docker.io/library/demo"]);
+    assert!(!skopeo.output().unwrap().status.success());
+    let caught = trap.caught();
+    assert!(
+        caught.contains(&"CONNECT registry-1.docker.io:443 HTTP/1.1".to_owned()),
+        "{caught:?}"
+    );
+}
