@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::credentials::Login;
 use super::token::{Plan, Token};
-use super::tokens::NoToken;
+use super::tokens::{NoToken, Refused};
 use super::{Authenticator, logins, realm, tokens};
 use crate::oci::RepoName;
 use crate::upstream::Error;
@@ -16,7 +16,7 @@ impl Authenticator {
         &self,
         plan: &Plan,
         repository: &RepoName,
-        refused: Option<&HeaderValue>,
+        refused: Option<Refused<'_>>,
         deadline: Instant,
     ) -> Result<HeaderValue, Error> {
         let login = self.credentials.login(deadline).await?;
@@ -53,7 +53,7 @@ impl Authenticator {
         &self,
         plan: &Plan,
         login: Option<&Login>,
-        refused: Option<&HeaderValue>,
+        refused: Option<Refused<'_>>,
         deadline: Instant,
     ) -> Result<HeaderValue, NoToken> {
         let key = tokens::Key::new(plan, login);

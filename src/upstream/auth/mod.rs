@@ -34,7 +34,7 @@ use self::logins::Logins;
 use self::realm::Realm;
 use self::scope::Scopes;
 use self::token::Plan;
-use self::tokens::Tokens;
+use self::tokens::{Refused, Tokens};
 use super::Error;
 use super::exchange::{Exchange, RefusedAnswer};
 use crate::config::{Upstream, UpstreamUrl};
@@ -143,7 +143,13 @@ impl Authenticator {
                 header.await?
             }
             None if is_bearer(sent) => match self.learned.plan(repository) {
-                Some(plan) => self.token(&plan, repository, Some(sent), deadline).await?,
+                Some(plan) => {
+                    let refused = Some(Refused {
+                        header: sent,
+                        reach: false,
+                    });
+                    self.token(&plan, repository, refused, deadline).await?
+                }
                 None => return Ok(None),
             },
             None => self.basic(repository, Some(sent), deadline).await?,
@@ -204,7 +210,11 @@ impl Authenticator {
             service: bearer.service.clone().filter(|name| !name.is_empty()),
             scopes: Scopes::wanted(bearer.scope.as_deref(), repository),
         };
-        let header = self.token(&plan, repository, sent, deadline).await?;
+        let refused = sent.map(|header| Refused {
+            header,
+            reach: bearer.wants_more,
+        });
+        let header = self.token(&plan, repository, refused, deadline).await?;
         self.learned.wants_token(repository, plan, bearer);
         Ok(header)
     }

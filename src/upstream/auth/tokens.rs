@@ -43,12 +43,21 @@ struct State {
     failure: Option<(Error, Instant)>,
 }
 
+/// A token that the registry did not take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused<'a> {
+    /// The header that showed it.
+    pub(super) header: &'a HeaderValue,
+    /// Whether the registry found it good, and not far enough reaching.
+    pub(super) reach: bool,
+}
+
 /// Why there is no token from [`Tokens::get`].
 #[derive(Debug)]
 pub(super) enum NoToken {
     /// The exchange failed.
     Failed(Error),
-    /// The token that was refused has only just been given out: another one would be refused as well.
+    /// The token has only just been given out and does not reach far enough: another one would not either.
     JustRefused,
 }
 
@@ -81,7 +90,7 @@ impl Tokens {
     pub(super) async fn get(
         &self,
         key: Key,
-        refused: Option<&HeaderValue>,
+        refused: Option<Refused<'_>>,
         deadline: Instant,
         ask: impl Future<Output = Result<Token, Error>> + Send,
     ) -> Result<HeaderValue, NoToken> {
@@ -122,16 +131,16 @@ impl Tokens {
 
 impl Slot {
     /// What is known without asking; `None`: ask.
-    fn outcome(&self, refused: Option<&HeaderValue>) -> Option<Result<HeaderValue, NoToken>> {
+    fn outcome(&self, refused: Option<Refused<'_>>) -> Option<Result<HeaderValue, NoToken>> {
         let now = Instant::now();
         let state = self.state.lock();
         if let Some((token, came)) = &state.token {
-            if refused != Some(&token.header) {
-                if now < token.expires {
-                    return Some(Ok(token.header.clone()));
+            match refused.filter(|refused| refused.header == token.header) {
+                None if now < token.expires => return Some(Ok(token.header.clone())),
+                Some(refused) if refused.reach && now - *came < FRESH => {
+                    return Some(Err(NoToken::JustRefused));
                 }
-            } else if now.saturating_duration_since(*came) < FRESH {
-                return Some(Err(NoToken::JustRefused));
+                _ => {}
             }
         }
         match &state.failure {
@@ -158,5 +167,5 @@ fn believed_for(error: &Error) -> Option<Duration> {
 }
 
 const MAX_TOKENS: u64 = 4096;
-/// A token refused within this time of its coming was not refused for its age.
+/// What a token reaches does not change within this time of its coming.
 const FRESH: Duration = Duration::from_secs(1);

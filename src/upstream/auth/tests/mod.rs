@@ -261,17 +261,39 @@ async fn a_token_that_another_request_has_renewed_is_not_renewed_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_refused_as_soon_as_it_is_given_is_a_denial() {
+async fn a_new_token_that_does_not_reach_far_enough_is_a_denial() {
     let bench = Bench::jane();
     bench.script.give("t1", 300);
-    assert_eq!(
-        bench.after(&unauthorized(BEARER), "a/b").await,
-        bearer("t1")
-    );
-    let refusal = unauthorized(BEARER).to("Bearer t1");
-    let outcome = bench.after(&refusal, "a/b").await;
+    let first = bench.after(&unauthorized(BEARER), "a/b").await;
+    assert_eq!(first, bearer("t1"));
+    let challenge = format!(r#"{BEARER},error="insufficient_scope""#);
+    let outcome = bench
+        .after(&unauthorized(&challenge).to("Bearer t1"), "a/b")
+        .await;
     assert!(!is_ours(&outcome), "{outcome:?}");
     assert_eq!(bench.script.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_no_longer_good_is_renewed_however_new() {
+    let bench = Bench::anonymous();
+    bench.script.give("t0", 300);
+    let first = bench.after(&unauthorized(BEARER), "a/b").await;
+    assert_eq!(first, bearer("t0"));
+    let invalid = format!(r#"{BEARER},error="invalid_token""#);
+    for (n, refusal) in [
+        unauthorized(&invalid),
+        unauthorized(BEARER),
+        refused(403, HeaderMap::new(), EXPIRED),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let next = format!("t{}", n + 1);
+        bench.script.give(&next, 300);
+        let refusal = refusal.to(&format!("Bearer t{n}"));
+        assert_eq!(bench.after(&refusal, "a/b").await, bearer(&next));
+    }
 }
 
 #[tokio::test(start_paused = true)]
