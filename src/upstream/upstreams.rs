@@ -128,15 +128,21 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn upstream(&self, upstream: &Arc<config::Upstream>) -> Result<Upstream, SetupError> {
-        let tls = Arc::new(Tls::new(
-            upstream.ca_file.clone(),
-            upstream.client_cert.clone(),
-            Arc::clone(&self.roots),
-        ));
-        let endpoints = upstream
-            .urls
-            .iter()
-            .map(|url| self.endpoint(upstream, url, &tls));
+        let showing = |client_cert| {
+            let (ca_file, roots) = (upstream.ca_file.clone(), Arc::clone(&self.roots));
+            Arc::new(Tls::new(ca_file, client_cert, roots))
+        };
+        let nothing = showing(None);
+        let certificate = match &upstream.client_cert {
+            Some(pair) => showing(Some(pair.clone())),
+            None => Arc::clone(&nothing),
+        };
+        let first = upstream.urls.first().and_then(|url| Origin::of(&url.url));
+        let endpoints = upstream.urls.iter().map(|url| {
+            let is_first = Origin::of(&url.url) == first;
+            let tls = if is_first { &certificate } else { &nothing };
+            self.endpoint(upstream, url, tls, &nothing)
+        });
         Ok(Upstream {
             endpoints: endpoints.collect::<Result<_, _>>()?,
             config: Arc::clone(upstream),
@@ -152,6 +158,7 @@ impl Builder<'_> {
         upstream: &Arc<config::Upstream>,
         url: &config::UpstreamUrl,
         tls: &Arc<Tls>,
+        foreign_tls: &Arc<Tls>,
     ) -> Result<Endpoint, SetupError> {
         let home = Origin::of(&url.url).ok_or_else(|| SetupError::Url {
             upstream: upstream.name.clone(),
@@ -174,6 +181,7 @@ impl Builder<'_> {
             Arc::clone(self.network),
             &environment,
             Arc::clone(tls),
+            Arc::clone(foreign_tls),
             self.config.limits.connect_timeout,
         )
         .map_err(unusable)?;

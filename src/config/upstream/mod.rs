@@ -42,7 +42,7 @@ pub struct Upstream {
     pub token_hosts: Vec<HostPort>,
     /// Extra certificate authorities, PEM; read again when changed.
     pub ca_file: Option<PathBuf>,
-    /// Client certificate and key, PEM; read again when changed.
+    /// Client certificate and key, PEM, for the first URL's origin alone; read again when changed.
     pub client_cert: Option<(PathBuf, PathBuf)>,
     /// How connections are made.
     pub proxy: ProxyChoice,

@@ -28,7 +28,10 @@ pub(in crate::upstream) struct Connector {
     home: Origin,
     network: Arc<dyn Network>,
     proxies: Proxies,
+    /// For `home`, with the certificate that we show there.
     tls: Arc<Tls>,
+    /// For everybody else, who must not see it.
+    foreign_tls: Arc<Tls>,
     rule: AddressRule,
     /// For name, socket, proxy and TLS together.
     timeout: Duration,
@@ -60,13 +63,15 @@ impl fmt::Debug for Established {
 const HEAD_START: Duration = Duration::from_millis(250);
 
 impl Connector {
-    /// A connector for the upstream URL whose origin is `home`.
+    /// A connector for the upstream URL whose origin is `home`. Only `home` is met with `tls`, which may show a
+    /// certificate; others are with `foreign_tls`.
     pub(in crate::upstream) fn new(
         upstream: &config::Upstream,
         home: Origin,
         network: Arc<dyn Network>,
         environment: &Arc<ProxyEnvironment>,
         tls: Arc<Tls>,
+        foreign_tls: Arc<Tls>,
         timeout: Duration,
     ) -> Result<Self, ProxyError> {
         Ok(Self {
@@ -76,6 +81,7 @@ impl Connector {
             home,
             network,
             tls,
+            foreign_tls,
             timeout,
         })
     }
@@ -207,7 +213,12 @@ impl Connector {
     }
 
     async fn encrypt(&self, target: &Origin, tcp: TcpStream) -> Result<Established, Error> {
-        let config = self.tls.config().await?;
+        let tls = if *target == self.home {
+            &self.tls
+        } else {
+            &self.foreign_tls
+        };
+        let config = tls.config().await?;
         let name = match (target.literal_ip(), target.name()) {
             (Some(ip), _) => ServerName::from(ip),
             (None, name) => ServerName::try_from(name.unwrap_or_default().to_owned())

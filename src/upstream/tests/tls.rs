@@ -105,12 +105,57 @@ async fn the_client_certificate_is_shown() {
     let registry = Fake::tls(config, |_| Answer::ok(CONTENT)).await;
     let (mut world, dir) = world(&registry, &authority.pem);
     assert!(fetch(&world.upstream()).await.is_err());
+    show_certificate(&mut world, dir.path(), &clients);
+    assert_eq!(fetch(&world.upstream()).await.unwrap(), CONTENT);
+}
+
+/// Lets `world` show a certificate of `clients`, whose files go into `dir`.
+fn show_certificate(world: &mut World, dir: &std::path::Path, clients: &Authority) {
     let leaf = clients.leaf("layby");
-    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
     std::fs::write(&cert, leaf.cert).unwrap();
     std::fs::write(&key, leaf.key).unwrap();
     world.upstream.client_cert = Some((cert, key));
-    assert_eq!(fetch(&world.upstream()).await.unwrap(), CONTENT);
+}
+
+#[tokio::test]
+async fn a_redirects_target_is_not_shown_the_client_certificate() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let config = |name| authority.server(name, &["h2"], Some(&clients));
+    let storage = Fake::tls(config("storage.example"), |_| Answer::ok(CONTENT)).await;
+    let registry = Fake::tls(config(NAME), |_| {
+        Answer::redirect(307, "https://storage.example/blob")
+    })
+    .await;
+    let (mut world, dir) = world(&registry, &authority.pem);
+    show_certificate(&mut world, dir.path(), &clients);
+    world
+        .network
+        .host("storage.example", "203.0.113.20", storage.address);
+    assert!(fetch(&world.upstream()).await.is_err());
+    assert_eq!(registry.seen().len(), 1);
+    assert_eq!(storage.connections(), 1);
+    assert!(storage.seen().is_empty());
+}
+
+#[tokio::test]
+async fn only_the_first_url_is_shown_the_client_certificate() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let config = |name| authority.server(name, &["h2"], Some(&clients));
+    let first = Fake::tls(config(NAME), |_| Answer::new(503, "")).await;
+    let second = Fake::tls(config("second.example"), |_| Answer::ok(CONTENT)).await;
+    let (mut world, dir) = world(&first, &authority.pem);
+    show_certificate(&mut world, dir.path(), &clients);
+    world
+        .network
+        .host("second.example", "203.0.113.20", second.address);
+    world.upstream.urls.push(UpstreamUrl {
+        url: "https://second.example".parse().unwrap(),
+        credentials: None,
+    });
+    assert!(fetch(&world.upstream()).await.is_err());
+    assert_eq!((first.seen().len(), second.connections()), (1, 1));
+    assert!(second.seen().is_empty());
 }
 
 #[tokio::test]
