@@ -230,7 +230,10 @@ fn check_exposure(document: &Document<'_>, listen_by: &str, config: &Config) {
     let with_credentials: Vec<&str> = config
         .upstreams
         .iter()
-        .filter(|upstream| upstream.urls.iter().any(|url| url.credentials.is_some()))
+        .filter(|upstream| {
+            upstream.client_cert.is_some()
+                || upstream.urls.iter().any(|url| url.credentials.is_some())
+        })
         .map(|upstream| upstream.name.as_str())
         .collect();
     if config.public || !config.clients.is_empty() || with_credentials.is_empty() {

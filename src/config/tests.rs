@@ -385,6 +385,9 @@ fn credentials_are_not_offered_beyond_loopback_unless_that_is_meant() {
     ));
     let tls = "[tls]\nlisten = '0.0.0.0:1'\ncert_file = 'c'\nkey_file = 'k'\n";
     assert!(faults(&format!("{tls}{with}"))[0].contains("docker.io"));
+    let certificate = "[upstreams.'quay.io']\nclient_cert = 'c'\nclient_key = 'k'";
+    let faults = faults(&format!("listen = '0.0.0.0:5000'\n{certificate}"));
+    assert!(faults[0].contains("quay.io"), "{faults:?}");
 }
 
 #[test]
