@@ -28,9 +28,10 @@ use crate::upstream::Error;
 const MAX_IDLE: usize = 32;
 const IDLE_TIME: Duration = Duration::from_secs(45);
 
-/// HTTP/2 windows: one stream may be this far ahead of its reader, all streams of a connection together that far.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// HTTP/2 windows: each stream may be this far ahead of its reader. The connection's is as large as one can be, since
+/// streams that nobody reads would use up a smaller one and halt all others.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const FRAME_SIZE: u32 = 64 << 10;
 
 /// An HTTP/2 connection with requests under way is asked for a sign of life this often, and given up after that.

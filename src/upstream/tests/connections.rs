@@ -1,6 +1,6 @@
 //! Connections: kept, broken, refused, through proxies; URLs in turn; time-outs.
 
-use super::fakes::{Answer, Fake, FakeTunnel};
+use super::fakes::{Answer, Authority, Fake, FakeTunnel};
 use super::*;
 
 #[tokio::test]
@@ -100,6 +100,29 @@ async fn a_body_left_unread_takes_its_connection_with_it() {
         answer.body.next().await.unwrap().unwrap();
     }
     assert_eq!(registry.connections(), 2);
+}
+
+#[tokio::test]
+async fn bodies_left_unread_on_an_http2_connection_hold_up_no_other() {
+    let authority = Authority::new();
+    let config = authority.server("registry.example", &["h2"], None);
+    let registry = Fake::tls(config, |_| Answer::ok(vec![7; 6 << 20])).await;
+    let ca_file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca_file.path(), &authority.pem).unwrap();
+    let mut world = World::new(&["https://registry.example"]);
+    world
+        .network
+        .host("registry.example", "203.0.113.10", registry.address);
+    world.upstream.ca_file = Some(ca_file.path().to_owned());
+    let upstream = world.upstream();
+    let mut unread = Vec::new();
+    for _ in 0..12 {
+        let answer = upstream.get_blob(&repository(), &digest(), None, &call());
+        unread.push(answer.await.unwrap());
+    }
+    let read = tokio::time::timeout(Duration::from_secs(20), fetch(&upstream)).await;
+    assert_eq!(read.expect("it is not held up").unwrap().len(), 6 << 20);
+    assert_eq!(registry.connections(), 1);
 }
 
 #[tokio::test]
