@@ -46,8 +46,8 @@ pub struct BlobBody {
 }
 
 impl Upstream {
-    /// Asks how long a blob is, and with that whether the repository has it. Where `HEAD` is refused or tells no length,
-    /// the first byte is asked for.
+    /// Asks how long a blob is, and with that whether the repository has it. Where `HEAD` is refused or tells no length
+    /// that can be, the first byte is asked for.
     pub async fn head_blob(
         &self,
         repository: &RepoName,
@@ -60,7 +60,10 @@ impl Upstream {
         {
             Ok(reply) if reply.status() == 200 => {
                 reply.check_content()?;
-                if let Some(len) = reply.content_length() {
+                let is_empty = || Digest::of(digest.algorithm(), b"").as_ref() == Some(digest);
+                if let Some(len) = reply.content_length()
+                    && (len > 0 || is_empty())
+                {
                     return Ok(BlobHead { len });
                 }
             }

@@ -224,6 +224,7 @@ async fn where_head_is_refused_or_mute_the_first_byte_is_asked_for() {
         Answer::ok("")
             .with("no-length", "")
             .with("transfer-encoding", "chunked"),
+        Answer::ok("").with("content-length", "0"),
     ];
     for refused in heads {
         let registry = Fake::plain(move |seen| {
@@ -263,6 +264,14 @@ async fn an_empty_blob_has_no_first_byte_and_length_0() {
             .len,
         0
     );
+}
+
+#[tokio::test]
+async fn a_head_without_bytes_is_believed_of_the_empty_blob() {
+    let (registry, upstream) = registry(Answer::ok("")).await;
+    let head = upstream.head_blob(&repository(), &Digest::sha256(b""), &call());
+    assert_eq!(head.await.unwrap().len, 0);
+    assert_eq!(registry.seen().len(), 1);
 }
 
 #[tokio::test]
