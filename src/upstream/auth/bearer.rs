@@ -25,8 +25,10 @@ impl Authenticator {
         }
         let first = self.token_for(plan, login.as_deref(), refused, deadline);
         let mut outcome = first.await;
-        if let (Err(NoToken::Failed(Error::Denied { ours: true, .. })), Some(used)) =
-            (&outcome, &login)
+        if let (
+            Err(NoToken::Failed(Error::Denied { ours: true, .. }) | NoToken::Resting(_)),
+            Some(used),
+        ) = (&outcome, &login)
         {
             // A helper's password may have expired, a file may have changed this second.
             let other = self.credentials.instead_of(used.fingerprint(), deadline);
@@ -36,7 +38,7 @@ impl Authenticator {
             }
         }
         outcome.map_err(|none| match none {
-            NoToken::Failed(error) => error,
+            NoToken::Failed(error) | NoToken::Resting(error) => error,
             NoToken::JustRefused => Error::Denied {
                 message: format!(
                     "upstream {} refuses the token that it gave for {repository}: it does not exist there, or may not be \
@@ -67,11 +69,11 @@ impl Authenticator {
         plan: &Plan,
         login: Option<&Login>,
         deadline: Instant,
-    ) -> Result<Token, Error> {
+    ) -> Result<Token, NoToken> {
         let key = login
             .map(|login| logins::Key::new(realm::host_port(&plan.realm.url), login.fingerprint()));
         if let Some(rest) = key.as_ref().and_then(|key| self.logins.resting(key)) {
-            return Err(Error::Denied {
+            return Err(NoToken::Resting(Error::Denied {
                 message: format!(
                     "the token service of upstream {} has refused our login several times, it is not tried for {} s: \
                      correct its credentials",
@@ -79,7 +81,7 @@ impl Authenticator {
                     rest.as_secs().max(1)
                 ),
                 ours: true,
-            });
+            }));
         }
         let outcome = self.exchange_token(plan, login, deadline).await;
         let label = outcome.as_ref().map_or_else(Error::reason, |_| "ok");
@@ -92,7 +94,7 @@ impl Authenticator {
             }
             _ => {}
         }
-        outcome
+        outcome.map_err(NoToken::Failed)
     }
 
     async fn exchange_token(

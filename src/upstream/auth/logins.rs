@@ -22,7 +22,7 @@ pub(super) struct Key {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Record {
-    /// Times it was refused since it was last accepted.
+    /// Times it was refused since it was last accepted or has rested.
     refused: u32,
     /// Not tried before.
     rest_until: Option<Instant>,
@@ -64,6 +64,9 @@ impl Logins {
         let mut record = self.0.lock().get(&key).copied().unwrap_or_default();
         if record.accepted.is_some_and(|at| now - at < ACCEPTED_FOR) {
             return;
+        }
+        if record.rest_until.is_some_and(|until| until <= now) {
+            record = Record::default();
         }
         record.refused = record.refused.saturating_add(1);
         if record.refused > tolerated {
@@ -108,6 +111,18 @@ mod tests {
         assert_eq!(logins.resting(&key("b")), None);
         tokio::time::advance(REST).await;
         assert_eq!(logins.resting(&key("a")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_has_rested_may_be_refused_as_often_as_before() {
+        let logins = Logins::default();
+        logins.refused(key("a"), 1);
+        logins.refused(key("a"), 1);
+        tokio::time::advance(REST).await;
+        logins.refused(key("a"), 1);
+        assert_eq!(logins.resting(&key("a")), None);
+        logins.refused(key("a"), 1);
+        assert_eq!(logins.resting(&key("a")), Some(REST));
     }
 
     #[tokio::test(start_paused = true)]

@@ -57,6 +57,8 @@ pub(super) struct Refused<'a> {
 pub(super) enum NoToken {
     /// The exchange failed.
     Failed(Error),
+    /// Nothing was asked, since the login rests: over when the rest is, and so never remembered here.
+    Resting(Error),
     /// The token has only just been given out and does not reach far enough: another one would not either.
     JustRefused,
 }
@@ -92,7 +94,7 @@ impl Tokens {
         key: Key,
         refused: Option<Refused<'_>>,
         deadline: Instant,
-        ask: impl Future<Output = Result<Token, Error>> + Send,
+        ask: impl Future<Output = Result<Token, NoToken>> + Send,
     ) -> Result<HeaderValue, NoToken> {
         let slot = self.0.get_with(key, Arc::default);
         if let Some(outcome) = slot.outcome(refused) {
@@ -118,13 +120,14 @@ impl Tokens {
                 };
                 Ok(header)
             }
-            Err(error) => {
+            Err(NoToken::Failed(error)) => {
                 let now = Instant::now();
                 // A failure at the asker's own deadline says little to those who have more time.
                 let lasts = believed_for(&error).filter(|_| now < deadline);
                 state.failure = lasts.map(|lasts| (error.clone(), now + lasts));
                 Err(NoToken::Failed(error))
             }
+            Err(not_asked) => Err(not_asked),
         }
     }
 }

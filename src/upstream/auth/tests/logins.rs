@@ -46,6 +46,13 @@ async fn a_login_refused_for_several_repositories_is_not_tried_for_the_next() {
     assert!(is_ours(&outcome));
     assert!(format!("{outcome:?}").contains("several times"));
     assert_eq!(bench.script.count(), 3);
+    advance(31).await;
+    bench.script.give("t1", 300);
+    assert_eq!(
+        bench.after(&unauthorized(challenge), "d").await,
+        bearer("t1"),
+        "a rest is over when it is over"
+    );
 }
 
 #[tokio::test(start_paused = true)]
