@@ -114,8 +114,8 @@ impl Pool {
         if let Ok(result) = timeout_at(deadline, self.attempt(&origin, request)).await {
             return result;
         }
-        // It may be the connection that is dead, not the server.
-        self.forget_http2(&origin);
+        // It may be the way there that is dead, not the server: then the kept connections are as well.
+        self.slots.lock().remove(&origin);
         Err(Error::unavailable(format!(
             "{shown} did not answer in time"
         )))

@@ -80,6 +80,35 @@ async fn a_kept_connection_that_died_costs_one_try_on_a_fresh_one() {
 }
 
 #[tokio::test]
+async fn after_a_time_out_no_kept_connection_is_used() {
+    let registry = Fake::plain(|seen| match seen.turn {
+        0 => Answer::ok(CONTENT),
+        _ => Answer::never(),
+    })
+    .await;
+    let upstream = World::new(&[&registry.url()]).upstream();
+    // Two at once are two connections.
+    let (repository, digest, long) = (repository(), digest(), call());
+    let asked = [(); 2].map(|()| upstream.get_blob(&repository, &digest, None, &long));
+    for mut answer in futures_util::future::try_join_all(asked).await.unwrap() {
+        while let Some(bytes) = answer.body.next().await {
+            bytes.unwrap();
+        }
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(registry.connections(), 2);
+    let soon = Call {
+        deadline: Instant::now() + Duration::from_millis(200),
+        via: None,
+    };
+    let late = upstream.get_blob(&repository, &digest, None, &soon).await;
+    assert!(matches!(late, Err(Error::Unavailable { .. })), "{late:?}");
+    assert_eq!(registry.connections(), 2, "the late one was a kept one");
+    assert_eq!(fetch(&upstream).await.unwrap(), CONTENT);
+    assert_eq!(registry.connections(), 3);
+}
+
+#[tokio::test]
 async fn a_fresh_connection_that_breaks_is_not_tried_again() {
     let registry = Fake::plain(|_| Answer::no_answer()).await;
     let upstream = World::new(&[&registry.url()]).upstream();
