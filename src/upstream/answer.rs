@@ -4,14 +4,15 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::Error;
 use super::exchange::{RefusedAnswer, SMALL_BODY};
 use super::net::{Body, without_secrets};
-use crate::oci::{ErrorBody, ErrorCode, MediaType};
+use super::said::said;
+use crate::oci::{ErrorCode, MediaType};
 
 /// An answer, and where it came from in the end.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ impl Reply {
             )));
         }
         let encoding = self.response.headers().get_all(CONTENT_ENCODING);
-        let is_plain = |value: &http::HeaderValue| {
+        let is_plain = |value: &HeaderValue| {
             value.is_empty() || value.as_bytes().eq_ignore_ascii_case(b"identity")
         };
         if !encoding.iter().all(is_plain) {
@@ -117,9 +118,10 @@ impl Refusal {
         }
     }
 
-    /// The error that this answer is, of someone who knows nothing of our login.
-    pub(super) fn to_error(&self, now: SystemTime) -> Error {
-        let said = ErrorBody::parse(&self.body);
+    /// The error that this answer to a request with the `Authorization` that was `sent` is, of someone who knows nothing
+    /// of our login.
+    pub(super) fn to_error(&self, sent: Option<&HeaderValue>, now: SystemTime) -> Error {
+        let said = said(&self.body, sent);
         let (from, status) = (&self.from, self.status.as_u16());
         let message = if said.errors.is_empty() {
             format!("{from} answered {status}")
@@ -218,6 +220,15 @@ mod tests {
     use super::*;
 
     fn error(status: u16, body: &'static str, retry_after: Option<&str>) -> Error {
+        error_after(None, status, body, retry_after)
+    }
+
+    fn error_after(
+        sent: Option<&HeaderValue>,
+        status: u16,
+        body: &'static str,
+        retry_after: Option<&str>,
+    ) -> Error {
         let mut headers = HeaderMap::new();
         if let Some(value) = retry_after {
             headers.insert(RETRY_AFTER, value.parse().unwrap());
@@ -230,7 +241,7 @@ mod tests {
             body: Bytes::from_static(body.as_bytes()),
         };
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        refusal.to_error(now)
+        refusal.to_error(sent, now)
     }
 
     #[test]
@@ -261,6 +272,16 @@ mod tests {
             "{message}"
         );
         assert!(message.contains("no such tag"), "{message}");
+    }
+
+    #[test]
+    fn our_login_is_not_passed_on_whatever_the_status() {
+        let sent = HeaderValue::from_static("Bearer s3cr3t");
+        for status in [400, 401, 403, 404, 429, 500, 508] {
+            let body = r#"{"errors":[{"code":"X","message":"no Bearer s3cr3t"}]}"#;
+            let message = error_after(Some(&sent), status, body, None).to_string();
+            assert!(!message.contains("s3cr3t"), "{message}");
+        }
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl Endpoint {
                     continue;
                 }
             }
-            return Err(match refusal.to_error(self.clock.now()) {
+            return Err(match refusal.to_error(sent, self.clock.now()) {
                 Error::Denied { .. } if !refusal.strayed => {
                     self.auth.denied(&answer, &repository, sent)
                 }

@@ -16,6 +16,7 @@ mod list;
 mod manifest;
 mod net;
 mod redirect;
+mod said;
 #[cfg(test)]
 mod tests;
 mod upstreams;

@@ -37,6 +37,7 @@ use self::token::Plan;
 use self::tokens::{Refused, Tokens};
 use super::Error;
 use super::exchange::{Exchange, RefusedAnswer};
+use super::said::said;
 use crate::config::{Upstream, UpstreamUrl};
 use crate::oci::RepoName;
 use crate::telemetry::Metrics;
@@ -180,7 +181,9 @@ impl Authenticator {
                 }
             }
             _ => {
-                let words = refusal::said(answer.body, sent)
+                let said = said(answer.body, sent);
+                let words = said
+                    .message()
                     .map_or_else(String::new, |words| format!(": {words}"));
                 Error::Denied {
                     message: format!(

@@ -15,6 +15,7 @@ use super::refusal;
 use super::scope::Scopes;
 use crate::config::Upstream;
 use crate::upstream::Error;
+use crate::upstream::said::said;
 
 /// Where a token comes from and what it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +115,9 @@ impl Plan {
         if status.is_redirection() {
             return Err(self.redirected(answer.headers(), upstream));
         }
-        let words = refusal::said(answer.body(), None).filter(|_| !with_login);
+        // A login is sent in other ways than a header too, so after one nothing is repeated.
+        let said = said(answer.body(), None);
+        let words = said.message().filter(|_| !with_login);
         let words = words.map_or_else(String::new, |words| format!(": {words}"));
         let answers = format!(
             "the token service {} answers {}{words}",
