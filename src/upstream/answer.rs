@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -23,6 +24,8 @@ pub(super) struct Reply {
     pub(super) strayed: bool,
     /// The answer itself.
     pub(super) response: Response<Body>,
+    /// Its place among the requests that may be under way.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 /// An answer that is not content, read.
@@ -43,6 +46,15 @@ impl Reply {
             from: without_secrets(url),
             strayed,
             response,
+            permit: None,
+        }
+    }
+
+    /// The answer to a request that counts as under way until the answer is dropped.
+    pub(super) fn counted(self, permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            permit: Some(permit),
+            ..self
         }
     }
 

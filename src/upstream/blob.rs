@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_RANGE;
 use http::{HeaderValue, Method};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::Error;
@@ -43,6 +44,8 @@ pub struct BlobBody {
     left: Option<u64>,
     stall: Stall,
     count: Count,
+    /// The request is under way until this is dropped.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Upstream {
@@ -118,6 +121,7 @@ impl Upstream {
                     metrics: Arc::clone(&self.metrics),
                     bytes: 0,
                 },
+                _permit: reply.permit,
             },
         })
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method};
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::Reply;
 use super::endpoint::{Endpoint, Question};
@@ -31,7 +32,12 @@ pub struct Upstream {
     pub(super) offline: bool,
     pub(super) stall_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
+    /// [`MAX_UNDER_WAY`], less those that are.
+    pub(super) under_way: Arc<Semaphore>,
 }
+
+/// Most requests to one upstream at once, those whose bodies are still coming included; further ones wait.
+pub(super) const MAX_UNDER_WAY: usize = 256;
 
 /// A question before it is known which URL answers it.
 #[derive(Debug)]
@@ -58,7 +64,7 @@ impl Upstream {
         &self.config
     }
 
-    /// Asks the URLs in order, until one is neither unreachable nor broken. Each but the last has its share of the time.
+    /// Asks, as soon as there are not too many requests under way. The reply counts as one until it is dropped.
     pub(super) async fn ask(&self, asking: Asking<'_>, call: &Call) -> Result<Reply, Error> {
         if self.offline {
             return Err(Error::Offline);
@@ -70,6 +76,24 @@ impl Upstream {
         {
             return Err(Error::Loop);
         }
+        let permit = self.permit(call.deadline).await?;
+        let reply = self.ask_in_turn(asking, call).await?;
+        Ok(reply.counted(permit))
+    }
+
+    async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Error> {
+        let permit = Arc::clone(&self.under_way).acquire_owned();
+        let permit = timeout_at(deadline, permit).await.ok().and_then(Result::ok);
+        permit.ok_or_else(|| {
+            Error::unavailable(format!(
+                "upstream {} has {MAX_UNDER_WAY} requests under way, and none ended in time",
+                self.name()
+            ))
+        })
+    }
+
+    /// Asks the URLs in order, until one is neither unreachable nor broken. Each but the last has its share of the time.
+    async fn ask_in_turn(&self, asking: Asking<'_>, call: &Call) -> Result<Reply, Error> {
         let question = Question {
             method: asking.method,
             kind: asking.kind,

@@ -60,7 +60,10 @@ mod tests {
         for (body, sent) in [
             (r#"{"errors":[{"message":"bad token s3cr3t/x"}]}"#, &bearer),
             (r#"{"errors":[{"message":"bad token s3cr3t\/x"}]}"#, &bearer),
-            (r#"{"errors":[{"code":"X","detail":["s3cr3t/x"]}]}"#, &bearer),
+            (
+                r#"{"errors":[{"code":"X","detail":["s3cr3t/x"]}]}"#,
+                &bearer,
+            ),
             ("you sent Bearer s3cr3t/x", &bearer),
             ("you sent amFuZTpodW50ZXIyLw==", &basic),
             (r#"{"message":"wrong password hunter2\/"}"#, &basic),

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::client::Upstream;
+use tokio::sync::Semaphore;
+
+use super::client::{MAX_UNDER_WAY, Upstream};
 use super::endpoint::{Agent, Endpoint};
 use super::net::{
     Connector, Network, Origin, Pool, ProxyEnvironment, ProxyError, SystemNetwork, SystemRoots,
@@ -150,6 +152,7 @@ impl Builder<'_> {
             offline: self.config.offline,
             stall_timeout: self.config.limits.stall_timeout,
             metrics: Arc::clone(self.metrics),
+            under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
         })
     }
 

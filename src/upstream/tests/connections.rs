@@ -146,12 +146,42 @@ async fn bodies_left_unread_on_an_http2_connection_hold_up_no_other() {
     let upstream = world.upstream();
     let mut unread = Vec::new();
     for _ in 0..12 {
-        let answer = upstream.get_blob(&repository(), &digest(), None, &call());
-        unread.push(answer.await.unwrap());
+        let answer = upstream
+            .get_blob(&repository(), &digest(), None, &call())
+            .await;
+        unread.push(answer.unwrap());
     }
     let read = tokio::time::timeout(Duration::from_secs(20), fetch(&upstream)).await;
     assert_eq!(read.expect("it is not held up").unwrap().len(), 6 << 20);
     assert_eq!(registry.connections(), 1);
+}
+
+#[tokio::test]
+async fn requests_under_way_are_limited_and_a_body_is_one_until_it_is_dropped() {
+    let registry = Fake::plain(|_| Answer::ok(CONTENT)).await;
+    let upstream = World::new(&[&registry.url()]).upstream();
+    let free = || upstream.under_way.available_permits();
+    let all = free();
+    let under_way = upstream
+        .get_blob(&repository(), &digest(), None, &call())
+        .await
+        .unwrap();
+    assert_eq!(free(), all - 1);
+    let others = u32::try_from(free()).unwrap();
+    let _others = upstream.under_way.acquire_many(others).await.unwrap();
+    let soon = Call {
+        deadline: Instant::now() + Duration::from_millis(50),
+        via: None,
+    };
+    let late = upstream.head_blob(&repository(), &digest(), &soon).await;
+    let Err(Error::Unavailable { message }) = late else {
+        panic!("{late:?}");
+    };
+    assert!(message.contains("upstream registry.example"), "{message}");
+    assert_eq!(registry.seen().len(), 1);
+    drop(under_way);
+    assert_eq!(fetch(&upstream).await.unwrap(), CONTENT);
+    assert_eq!(free(), 1);
 }
 
 #[tokio::test]
