@@ -47,6 +47,12 @@ impl Lists {
             Ok(answer) => Ok((self.keep(&key, &wanted, answer).await, CacheOutcome::Miss)),
             Err(error) => {
                 let error = Error::from_upstream(wanted.what(), error);
+                // Of a list that is stored, it is the upstream's failure and no word that the list is gone.
+                let error = if known.is_none() {
+                    wanted.failure(error)
+                } else {
+                    error
+                };
                 self.failed(&key, known.is_some(), &error);
                 Err(error)
             }

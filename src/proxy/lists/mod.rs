@@ -190,7 +190,7 @@ impl Lists {
     }
 
     /// An upstream that has no list of tags, or takes no such question, may have the tags all the same. Referrers are
-    /// another matter: on a `404` their clients look for the fallback tag, which a list of ours would hide.
+    /// another matter: a list of ours would hide the fallback tag from their clients.
     async fn instead_of(
         &self,
         key: &ListKey,
@@ -205,7 +205,7 @@ impl Lists {
                 let built = self.local_tags(&key.place, query).await?;
                 built.ok_or(error)
             }
-            _ => Err(error),
+            _ => Err(wanted.failure(error)),
         }
     }
 
@@ -266,6 +266,21 @@ impl Wanted {
         match self {
             Self::Tags(_) => What::Tags,
             Self::Referrers { .. } => What::Referrers,
+        }
+    }
+
+    /// What a failure means to who asked. An upstream that does not know the question about referrers answers anything
+    /// from `400` to a web page; clients look for the fallback tag on a `404` only (distribution-spec, "Unavailable
+    /// Referrers API").
+    fn failure(&self, error: Error) -> Error {
+        match (self, error) {
+            (Self::Referrers { .. }, Error::Upstream(upstream::Error::Invalid { message })) => {
+                Error::NotFound {
+                    what: What::Referrers,
+                    message,
+                }
+            }
+            (_, error) => error,
         }
     }
 

@@ -185,6 +185,36 @@ async fn a_404_on_referrers_is_relayed_and_believed_briefly() {
     assert!(referrers(&world, &[]).await.is_ok());
 }
 
+#[tokio::test]
+async fn an_upstream_without_referrers_is_a_404_however_it_says_so() {
+    let invalid = upstream::Error::Invalid {
+        message: "405 Method Not Allowed".to_owned(),
+    };
+    let world = World::new();
+    world.registry.fail_all(&invalid);
+    for _ in 0..2 {
+        let failure = referrers(&world, &[]).await.unwrap_err();
+        assert_eq!(failure.reason(), "not_found");
+    }
+    assert_eq!(world.registry.asked().len(), 1, "believed briefly");
+
+    let strict = TagPolicy {
+        stale_if_error: Duration::ZERO,
+        ..policy()
+    };
+    let world = World::with(&strict);
+    publish(&world, BODY);
+    referrers(&world, &[]).await.unwrap();
+    world.clock.advance(MINUTE);
+    world.registry.fail_all(&invalid);
+    let failure = referrers(&world, &[]).await.unwrap_err();
+    assert_eq!(
+        failure.reason(),
+        "not_found",
+        "a failure and not gone, but too old to serve"
+    );
+}
+
 #[test]
 fn a_repository_has_a_bounded_number_of_records_whatever_is_asked() {
     let records: std::collections::HashSet<_> = (0..40_000)
