@@ -15,7 +15,7 @@ pub use descriptor::{Descriptor, Platform};
 /// What a manifest says about itself and about other content. A hint for sizes and types, never a proof of membership.
 #[derive(Debug, Clone)]
 pub struct ManifestInfo {
-    /// Its type: what the body says, else what it was sent as, else what its shape shows. Never a generic one.
+    /// Its type: what it was sent as, else what the body says, else what its shape shows. Never a generic one.
     pub media_type: MediaType,
     /// What it refers to, as a signature to an image.
     pub subject: Option<Digest>,
@@ -80,13 +80,15 @@ impl ManifestInfo {
             return Err(ManifestError::NotAManifest("a web page"));
         }
         let document = Document::read(bytes)?;
-        let own_type = document.media_type.as_deref().and_then(MediaType::parse);
-        let said = own_type
-            .filter(|own| !own.is_generic())
-            .or_else(|| content_type.filter(|sent| !sent.is_generic()).cloned());
-        document.check(said.as_ref())?;
+        let own = document.own_type();
+        // Schema 1 is known by its fields, and what has others is not made it by its label.
+        let sent =
+            content_type.filter(|sent| !sent.is_generic() && !(sent.is_schema1() && own.is_some()));
+        for said in [sent, own.as_ref()] {
+            document.check(said)?;
+        }
         let shape = document.shape();
-        let media_type = match said {
+        let media_type = match sent.cloned().or(own) {
             Some(said) => said,
             None => document.guess(shape)?,
         };
@@ -201,7 +203,13 @@ impl<'a> Document<'a> {
         })
     }
 
-    /// Refuses what current clients refuse, by the type that it is said to have.
+    /// The type that the body gives itself, if it says anything.
+    fn own_type(&self) -> Option<MediaType> {
+        let own = MediaType::parse(self.media_type.as_deref()?)?;
+        (!own.is_generic() && !own.is_html()).then_some(own)
+    }
+
+    /// Refuses what current clients refuse, by a type that it is said to have.
     fn check(&self, said: Option<&MediaType>) -> Result<(), ManifestError> {
         let is_image = self.config.is_some() || self.layers.is_some();
         if self.manifests.is_some()

@@ -72,22 +72,26 @@ fn an_index_names_its_manifests_with_their_platforms() {
 }
 
 #[test]
-fn the_bodys_own_type_wins_over_the_one_it_was_sent_with() {
-    for sent in [
-        "application/json",
-        "text/plain",
-        MediaType::OCI_MANIFEST,
-        "",
-        MediaType::DOCKER_MANIFEST,
-    ] {
+fn the_type_it_was_sent_with_wins_unless_it_says_nothing() {
+    for sent in ["application/json", "text/plain", ""] {
         let info = parse(sent, &image()).unwrap();
         assert_eq!(info.media_type.as_str(), MediaType::OCI_MANIFEST, "{sent}");
+    }
+    for sent in [
+        MediaType::OCI_MANIFEST,
+        MediaType::DOCKER_MANIFEST,
+        "application/vnd.custom+json",
+    ] {
+        let info = parse(sent, &image()).unwrap();
+        assert_eq!(info.media_type.as_str(), sent);
     }
     let untyped = with(image(), "mediaType", Value::Null);
     let info = parse(MediaType::DOCKER_MANIFEST, &untyped).unwrap();
     assert_eq!(info.media_type.as_str(), MediaType::DOCKER_MANIFEST);
-    for useless in ["application/json", "nonsense"] {
+    for useless in ["application/json", "nonsense", "text/html"] {
         let body = with(image(), "mediaType", json!(useless));
+        let guessed = parse("application/json", &body).unwrap();
+        assert_eq!(guessed.media_type.as_str(), MediaType::OCI_MANIFEST);
         let info = parse("application/vnd.custom+json", &body).unwrap();
         assert_eq!(info.media_type.as_str(), "application/vnd.custom+json");
     }
@@ -145,8 +149,19 @@ fn what_can_be_read_in_two_ways_is_refused() {
     let image_called_index = with(image(), "mediaType", json!(MediaType::DOCKER_LIST));
     let index_called_image = with(index(), "mediaType", json!(MediaType::DOCKER_MANIFEST));
     for body in [image_called_index, index_called_image] {
+        for sent in ["", "application/vnd.custom+json"] {
+            assert!(
+                matches!(parse(sent, &body), Err(ManifestError::Ambiguous(_))),
+                "{body}"
+            );
+        }
+    }
+    for (sent, body) in [
+        (MediaType::OCI_INDEX, image()),
+        (MediaType::OCI_MANIFEST, index()),
+    ] {
         assert!(
-            matches!(parse("", &body), Err(ManifestError::Ambiguous(_))),
+            matches!(parse(sent, &body), Err(ManifestError::Ambiguous(_))),
             "{body}"
         );
     }
