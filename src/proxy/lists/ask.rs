@@ -15,8 +15,9 @@ use super::{
 
 type Asking = BoxFuture<'static, Result<upstream::ListAnswer, upstream::Error>>;
 
-/// Longest list that is kept on disk, in bytes.
-const STORED: usize = 4 * 1024 * 1024;
+/// Longest list that is kept on disk, in bytes. With the number of records it bounds what clients can make a repository
+/// take up by asking.
+const STORED: usize = 1024 * 1024;
 
 impl Lists {
     /// The work of one question.

@@ -63,8 +63,8 @@ enum Wanted {
 /// Most bytes of hot lists.
 const HOT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Hexadecimal digits of a record's name: 4096 lists per repository.
-const SLOT: usize = 3;
+/// Hexadecimal digits of a record's name: 256 lists per repository, which clients choose.
+const SLOT: usize = 2;
 
 impl Lists {
     /// Lists on the disk and of the upstreams that `ctx` knows.
