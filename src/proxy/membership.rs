@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tracing::warn;
 
@@ -49,7 +50,10 @@ impl Membership {
     /// The proofs on the disk that `ctx` knows.
     pub(super) fn new(ctx: Arc<Context>) -> Self {
         Self {
-            hot: Cache::new(HOT),
+            hot: Cache::builder()
+                .max_capacity(HOT)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
             absent: Recent::new(),
             proving: Singles::new(ctx.tasks.clone()),
             ctx,

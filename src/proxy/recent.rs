@@ -4,6 +4,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::freshness;
@@ -16,6 +17,9 @@ pub(super) struct Recent<K, V> {
 /// Most entries of one memory.
 const ENTRIES: u64 = 4096;
 
+/// Nobody asked about an entry for so long: its place is given up, full or not.
+const IDLE: Duration = Duration::from_secs(60 * 60);
+
 impl<K, V> Recent<K, V>
 where
     K: Eq + Hash + Send + Sync + 'static,
@@ -23,7 +27,12 @@ where
 {
     pub(super) fn new() -> Self {
         Self {
-            entries: Cache::new(ENTRIES),
+            // By use only, newcomers before all: what was just learnt is what is asked next.
+            entries: Cache::builder()
+                .max_capacity(ENTRIES)
+                .eviction_policy(EvictionPolicy::lru())
+                .time_to_idle(IDLE)
+                .build(),
         }
     }
 
@@ -39,5 +48,29 @@ where
 
     pub(super) fn forget(&self, key: &K) {
         self.entries.invalidate(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_just_learnt_is_remembered_however_much_is_known() {
+        let recent = Recent::new();
+        let now = Timestamp::UNIX_EPOCH;
+        for key in 0..ENTRIES {
+            recent.put(key, now, ());
+        }
+        for key in (0..ENTRIES).cycle().take(5 * 4096) {
+            recent.get(&key, now, IDLE);
+        }
+        recent.entries.run_pending_tasks();
+        for key in ENTRIES..ENTRIES + 100 {
+            recent.put(key, now, ());
+            recent.entries.run_pending_tasks();
+            assert!(recent.get(&key, now, IDLE).is_some(), "{key}");
+        }
+        assert!(recent.entries.entry_count() <= ENTRIES);
     }
 }

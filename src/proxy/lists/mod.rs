@@ -11,6 +11,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
@@ -71,6 +72,7 @@ impl Lists {
     pub(super) fn new(ctx: Arc<Context>, manifests: Arc<Manifests>) -> Self {
         let hot = Cache::builder()
             .max_capacity(HOT_BYTES)
+            .eviction_policy(EvictionPolicy::lru())
             .weigher(|_, list: &Arc<ListRecord>| list.weight())
             .build();
         Self {

@@ -12,6 +12,7 @@ mod tests;
 use std::io;
 use std::sync::Arc;
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tracing::warn;
 
@@ -55,6 +56,7 @@ impl Manifests {
     pub(super) fn new(ctx: Arc<Context>) -> Self {
         let hot = Cache::builder()
             .max_capacity(HOT_BYTES)
+            .eviction_policy(EvictionPolicy::lru())
             .weigher(|_, held: &Arc<Held>| held.weight())
             .build();
         Self {

@@ -12,6 +12,7 @@ mod tests;
 use std::sync::Arc;
 
 use moka::sync::Cache;
+use moka::policy::EvictionPolicy;
 use tracing::warn;
 
 use crate::config::TagPolicy;
@@ -54,7 +55,10 @@ impl Tags {
     /// Tags on the disk and of the upstreams that `ctx` knows.
     pub(super) fn new(ctx: Arc<Context>, manifests: Arc<Manifests>) -> Self {
         Self {
-            hot: Cache::new(HOT),
+            hot: Cache::builder()
+                .max_capacity(HOT)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
             failures: Recent::new(),
             questions: Singles::new(ctx.tasks.clone()),
             saver: Arc::new(Saver::new(Arc::clone(&ctx), Arc::clone(&manifests))),
