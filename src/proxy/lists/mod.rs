@@ -171,8 +171,8 @@ impl Lists {
             deadline: self.ctx.own_deadline(),
             via: call.via.clone(),
         };
-        self.questions.start(key, || {
-            Arc::clone(self).resolve(key.clone(), wanted.clone(), behind)
+        self.questions.start(key, behind.deadline, || {
+            Arc::clone(self).resolve(key.clone(), wanted.clone(), behind.clone())
         });
         Some(self.stale(key, &list, StaleReason::Revalidating))
     }

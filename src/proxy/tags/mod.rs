@@ -132,8 +132,9 @@ impl Tags {
             deadline: self.ctx.own_deadline(),
             via: call.via.clone(),
         };
-        self.questions
-            .start(key, || Arc::clone(self).resolve(key.clone(), behind));
+        self.questions.start(key, behind.deadline, || {
+            Arc::clone(self).resolve(key.clone(), behind.clone())
+        });
         Some(self.stale(key, &held, StaleReason::Revalidating))
     }
 
