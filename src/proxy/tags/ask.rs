@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use tokio::time::timeout;
+use moka::ops::compute::{CompResult, Op};
+use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, warn};
 
 use crate::flight::ports::BoxFuture;
-use crate::oci::Reference;
+use crate::oci::{Digest, Reference};
 use crate::upstream::{self, Call, ManifestHead};
 
 use super::record::{Entry, TagRecord};
@@ -15,7 +16,16 @@ use super::{
     CacheOutcome, Error, Found, Freshness, Held, StaleReason, TagKey, Tags, What, freshness,
 };
 
-type Asking = BoxFuture<'static, Result<ManifestHead, upstream::Error>>;
+type Asking = BoxFuture<'static, Result<Found, Error>>;
+
+/// A question about a tag, with what was known when it was asked.
+struct Question {
+    key: TagKey,
+    old: Option<Arc<Entry>>,
+    call: Call,
+    /// Orders what questions find out: the later one knows better.
+    asked: Instant,
+}
 
 impl Tags {
     /// The work of one question. What another question found out meanwhile is taken as it is.
@@ -25,16 +35,25 @@ impl Tags {
         {
             return Err(absent);
         }
+        let asked = Instant::now();
         let known = self.known(&key).await;
-        let asked = match &known {
-            None => self.get(&key, None, &call).await,
-            Some(entry) => self.again(&key, entry, &call).await,
+        let found = match &known {
+            None => {
+                let question = Question {
+                    key: key.clone(),
+                    old: None,
+                    call,
+                    asked,
+                };
+                self.get(&question).await
+            }
+            Some(entry) => self.again(&key, entry, &call, asked).await,
         };
-        match &asked {
+        match &found {
             Ok(_) => self.failures.forget(&key),
             Err(error) => self.failed(&key, known.is_some(), error),
         }
-        asked
+        found
     }
 
     /// Only what an upstream says with authority is remembered of a tag that is not stored; of one that is, any
@@ -51,11 +70,13 @@ impl Tags {
         }
     }
 
+    /// Asks about a known tag; in a hurry, since an old answer would do, for a moment only.
     async fn again(
         self: &Arc<Self>,
         key: &TagKey,
         entry: &Arc<Entry>,
         call: &Call,
+        asked: Instant,
     ) -> Result<Found, Error> {
         let remote = self.ctx.remote(&key.place.upstream)?;
         let (record, policy) = (&entry.record, &remote.policy);
@@ -69,64 +90,55 @@ impl Tags {
         let has_fallback = held.is_some() || record.previous.is_some();
         let hurry = has_fallback
             && freshness::may_serve(policy, StaleReason::Unreachable, record.validated, now);
-        let answer = self
-            .ask(key, entry, call, hurry)
-            .await
-            .map_err(|error| Error::from_upstream(What::Manifest, error))?;
-        self.apply(key, entry, answer, call).await
-    }
-
-    /// One `HEAD`; in a `hurry`, since an old answer would do, for a moment only.
-    async fn ask(
-        self: &Arc<Self>,
-        key: &TagKey,
-        entry: &Arc<Entry>,
-        call: &Call,
-        hurry: bool,
-    ) -> Result<ManifestHead, upstream::Error> {
-        let Some(remote) = self.ctx.remotes.get(&key.place.upstream) else {
-            return Err(upstream::Error::Offline);
+        let question = Question {
+            key: key.clone(),
+            old: Some(Arc::clone(entry)),
+            call: call.clone(),
+            asked,
         };
-        let registry = Arc::clone(&remote.registry);
-        let (repository, tag) = (key.place.repository.clone(), key.tag.clone());
-        let asked = call.clone();
-        let mut asking: Asking = Box::pin(async move {
-            let reference = Reference::Tag(tag);
-            registry
-                .head_manifest(&repository, &reference, &asked)
-                .await
-        });
+        let mut asking: Asking = Box::pin(Arc::clone(self).revalidate(question, hurry));
         if !hurry {
             return asking.await;
         }
-        if let Ok(answer) = timeout(self.ctx.revalidate_timeout, &mut asking).await {
-            return answer;
+        if let Ok(found) = timeout(self.ctx.revalidate_timeout, &mut asking).await {
+            return found;
         }
-        self.follow(key, entry, asking, call);
-        Err(upstream::Error::Unavailable {
+        self.follow(key, asking);
+        Err(Error::Upstream(upstream::Error::Unavailable {
             message: format!(
                 "{} did not answer within revalidate_timeout ({:?})",
                 key.place.upstream, self.ctx.revalidate_timeout
             ),
-        })
+        }))
+    }
+
+    /// One `HEAD`, and what follows from its answer.
+    async fn revalidate(
+        self: Arc<Self>,
+        mut question: Question,
+        hurry: bool,
+    ) -> Result<Found, Error> {
+        let place = &question.key.place;
+        let remote = self.ctx.remote(&place.upstream)?;
+        let reference = Reference::Tag(question.key.tag.clone());
+        let answer = remote
+            .registry
+            .head_manifest(&place.repository, &reference, &question.call)
+            .await
+            .map_err(|error| Error::from_upstream(What::Manifest, error))?;
+        if hurry {
+            // The client has its answer long before; a manifest that comes after that may take its time.
+            question.call.deadline = self.ctx.own_deadline();
+        }
+        self.apply(&question, answer).await
     }
 
     /// Nobody waits for a late answer any more, but what it says still counts: else an upstream that is always a little
     /// too slow would never move a tag.
-    fn follow(self: &Arc<Self>, key: &TagKey, before: &Arc<Entry>, asking: Asking, call: &Call) {
-        let (this, key, before) = (Arc::clone(self), key.clone(), Arc::clone(before));
-        let via = call.via.clone();
+    fn follow(self: &Arc<Self>, key: &TagKey, asking: Asking) {
+        let (this, key) = (Arc::clone(self), key.clone());
         let late = async move {
-            let Ok(answer) = asking.await else { return };
-            let current = this.known(&key).await;
-            if !current.is_some_and(|current| Arc::ptr_eq(&current, &before)) {
-                return;
-            }
-            let call = Call {
-                deadline: this.ctx.own_deadline(),
-                via,
-            };
-            if this.apply(&key, &before, answer, &call).await.is_ok() {
+            if asking.await.is_ok() {
                 this.failures.forget(&key);
             }
         };
@@ -136,16 +148,16 @@ impl Tags {
     /// Takes in what a `HEAD` said. A manifest that is not here is fetched before the tag moves to it.
     async fn apply(
         self: &Arc<Self>,
-        key: &TagKey,
-        entry: &Entry,
+        question: &Question,
         answer: ManifestHead,
-        call: &Call,
     ) -> Result<Found, Error> {
+        let place = &question.key.place;
+        let old = question.old.as_ref().map(|old| &old.record.digest);
         if let Some(manifest) = answer.body {
-            let same = manifest.digest == entry.record.digest;
+            let same = old == Some(&manifest.digest);
             let etag = manifest.etag.clone();
-            let held = self.manifests.keep(&key.place, manifest).await;
-            self.turn(key, Some(entry), &held, etag).await;
+            let held = self.manifests.keep(place, manifest).await;
+            self.turn(question, &held, etag).await;
             let outcome = if same {
                 CacheOutcome::Revalidated
             } else {
@@ -153,18 +165,22 @@ impl Tags {
             };
             return Ok((held, outcome));
         }
-        if answer.digest == entry.record.digest
-            && let Some(held) = self.manifests.held(&key.place, &answer.digest).await
+        if old == Some(&answer.digest)
+            && let Some(held) = self.manifests.held(place, &answer.digest).await
         {
-            self.turn(key, Some(entry), &held, answer.etag).await;
+            self.turn(question, &held, answer.etag).await;
             return Ok((held, CacheOutcome::Revalidated));
         }
         if !answer.digest.is_verifiable() {
-            return self.get(key, Some(entry), call).await;
+            return self.get(question).await;
         }
-        match self.manifests.fetch(&key.place, &answer.digest, call).await {
+        let fetched = self
+            .manifests
+            .fetch(place, &answer.digest, &question.call)
+            .await;
+        match fetched {
             Ok((held, outcome)) => {
-                self.turn(key, Some(entry), &held, answer.etag).await;
+                self.turn(question, &held, answer.etag).await;
                 let outcome = match outcome {
                     CacheOutcome::Hit => CacheOutcome::Revalidated,
                     fetched => fetched,
@@ -172,42 +188,34 @@ impl Tags {
                 Ok((held, outcome))
             }
             // It moved on in between, or this upstream gives manifests by tag only.
-            Err(Error::NotFound { .. }) => self.get(key, Some(entry), call).await,
+            Err(Error::NotFound { .. }) => self.get(question).await,
             Err(error) => Err(error),
         }
     }
 
     /// One `GET` by tag.
-    async fn get(
-        self: &Arc<Self>,
-        key: &TagKey,
-        old: Option<&Entry>,
-        call: &Call,
-    ) -> Result<Found, Error> {
-        let remote = self.ctx.remote(&key.place.upstream)?;
-        let reference = Reference::Tag(key.tag.clone());
+    async fn get(self: &Arc<Self>, question: &Question) -> Result<Found, Error> {
+        let place = &question.key.place;
+        let remote = self.ctx.remote(&place.upstream)?;
+        let reference = Reference::Tag(question.key.tag.clone());
         let manifest = remote
             .registry
-            .get_manifest(&key.place.repository, &reference, call)
+            .get_manifest(&place.repository, &reference, &question.call)
             .await
             .map_err(|error| Error::from_upstream(What::Manifest, error))?;
         let etag = manifest.etag.clone();
-        let held = self.manifests.keep(&key.place, manifest).await;
-        self.turn(key, old, &held, etag).await;
+        let held = self.manifests.keep(place, manifest).await;
+        self.turn(question, &held, etag).await;
         Ok((held, CacheOutcome::Miss))
     }
 
-    /// Lets the tag point at `held`, as the upstream just said: in memory now, on disk behind the answer.
-    async fn turn(
-        &self,
-        key: &TagKey,
-        old: Option<&Entry>,
-        held: &Arc<Held>,
-        etag: Option<String>,
-    ) {
+    /// Lets the tag point at `held`, as the upstream just said: in memory now, on disk behind the answer. What was
+    /// asked before the tag's present state was, and came late, turns nothing back.
+    async fn turn(&self, question: &Question, held: &Arc<Held>, etag: Option<String>) {
         if !held.digest.is_verifiable() {
             return;
         }
+        let (key, old) = (&question.key, question.old.as_deref());
         let now = self.ctx.now();
         let unmoved = old.filter(|old| old.record.digest == held.digest);
         let record = TagRecord {
@@ -219,36 +227,49 @@ impl Tags {
             fetched: unmoved.map_or(now, |old| old.record.fetched),
             validated: now,
         };
-        let (entry, save) = Entry::followed_by(old, record.clone());
-        self.hot.insert(key.clone(), Arc::new(entry));
-        if save {
+        let (entry, save) = Entry::followed_by(old, record.clone(), question.asked);
+        let turned = self.hot.entry(key.clone()).and_compute_with(|current| {
+            let is_late =
+                current.is_some_and(|current| current.value().asked > Some(question.asked));
+            if is_late {
+                Op::Nop
+            } else {
+                Op::Put(Arc::new(entry))
+            }
+        });
+        let is_late = matches!(turned, CompResult::Unchanged(_));
+        if save && !is_late {
             self.saver.save(key.clone(), record, Arc::clone(held)).await;
         }
     }
 
     /// Where the tag is to be found while its new manifest is not whole: the newest that was.
-    async fn previous(
-        &self,
-        key: &TagKey,
-        old: Option<&Entry>,
-        new: &Held,
-    ) -> Option<crate::oci::Digest> {
-        let old = &old?.record;
+    async fn previous(&self, key: &TagKey, old: Option<&Entry>, new: &Held) -> Option<Digest> {
+        let entry = old?;
+        let (old, now) = (&entry.record, self.ctx.now());
+        let is_unmoved = old.digest == new.digest;
         let earlier = old.previous.clone();
-        let previous = if old.digest == new.digest {
+        let previous = if is_unmoved {
             earlier
         } else if earlier.is_none() {
             Some(old.digest.clone())
         } else {
             match self.manifests.peek(&key.place, &old.digest).await {
-                Some(held) if self.manifests.complete(&key.place, &held).await => {
-                    Some(old.digest.clone())
+                Some(held) => {
+                    let check = self.manifests.complete(&key.place, &held);
+                    let is_whole = entry.whole.look(now, check).await;
+                    is_whole.then(|| old.digest.clone()).or(earlier)
                 }
-                _ => earlier,
+                None => earlier,
             }
         };
         let previous = previous.filter(|previous| *previous != new.digest)?;
-        let whole = self.manifests.complete(&key.place, new).await;
-        (!whole).then_some(previous)
+        let check = self.manifests.complete(&key.place, new);
+        let is_whole = if is_unmoved {
+            entry.whole.look(now, check).await
+        } else {
+            check.await
+        };
+        (!is_whole).then_some(previous)
     }
 }

@@ -8,11 +8,12 @@ mod record;
 mod save;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::sync::Arc;
 
-use moka::sync::Cache;
 use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
 use tracing::warn;
 
 use crate::config::TagPolicy;
@@ -150,7 +151,7 @@ impl Tags {
         if !freshness::may_serve(policy, reason, entry.record.validated, self.ctx.now()) {
             return None;
         }
-        let held = self.newest_complete(&key.place, &entry.record).await?;
+        let held = self.newest_complete(&key.place, &entry).await?;
         Some(self.stale(key, &held, reason))
     }
 
@@ -162,7 +163,7 @@ impl Tags {
         let Some(entry) = self.known(key).await else {
             return Err(missing);
         };
-        let Some(held) = self.newest_complete(&key.place, &entry.record).await else {
+        let Some(held) = self.newest_complete(&key.place, &entry).await else {
             return Err(missing);
         };
         let fresh = self.ctx.remote(&key.place.upstream).is_ok_and(|remote| {
@@ -188,27 +189,27 @@ impl Tags {
     }
 
     /// The newest manifest of the tag whose blobs are here too; where none is whole, the newest.
-    async fn newest_complete(
-        self: &Arc<Self>,
-        place: &Place,
-        record: &TagRecord,
-    ) -> Option<Arc<Held>> {
+    async fn newest_complete(self: &Arc<Self>, place: &Place, entry: &Entry) -> Option<Arc<Held>> {
+        let (record, now) = (&entry.record, self.ctx.now());
         let newest = self.manifests.held(place, &record.digest).await;
         let Some(previous) = &record.previous else {
             return newest;
         };
         if let Some(newest) = &newest
-            && self.manifests.complete(place, newest).await
+            && let check = self.manifests.complete(place, newest)
+            && entry.whole.look(now, check).await
         {
             return Some(Arc::clone(newest));
         }
         let previous = self.manifests.held(place, previous).await;
         match (newest, previous) {
             (None, previous) => previous,
-            (Some(_), Some(previous)) if self.manifests.complete(place, &previous).await => {
-                Some(previous)
+            (Some(newest), Some(previous)) => {
+                let check = self.manifests.complete(place, &previous);
+                let is_whole = entry.previous_whole.look(now, check).await;
+                Some(if is_whole { previous } else { newest })
             }
-            (newest, _) => newest,
+            (newest, None) => newest,
         }
     }
 

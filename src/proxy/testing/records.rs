@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -23,6 +23,8 @@ pub(in crate::proxy) struct FakeRecords {
     written: Mutex<Vec<&'static str>>,
     /// Whether there is no room for blobs.
     pub(in crate::proxy) is_full: AtomicBool,
+    /// Proofs of blobs that were looked up.
+    pub(in crate::proxy) proofs_read: AtomicUsize,
     gate: Gate,
 }
 
@@ -92,6 +94,9 @@ fn name(kind: &RefKind) -> (Option<RefKindName>, &'static str) {
 
 impl Refs for FakeRecords {
     fn get<'a>(&'a self, key: &'a RefKey) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>> {
+        if matches!(key.kind, RefKind::Blob(_)) {
+            self.proofs_read.fetch_add(1, Ordering::Relaxed);
+        }
         Box::pin(async move { Ok(self.refs.lock().get(key).cloned()) })
     }
 

@@ -26,6 +26,8 @@ pub(in crate::proxy) struct FakeRegistry {
     pub(in crate::proxy) head_has_body: AtomicBool,
     asked: Mutex<Vec<String>>,
     gate: Gate,
+    /// Nothing but this method waits at the gate.
+    gated: Mutex<Option<&'static str>>,
 }
 
 impl Default for FakeRegistry {
@@ -38,6 +40,7 @@ impl Default for FakeRegistry {
             head_has_body: AtomicBool::new(false),
             asked: Mutex::default(),
             gate: Gate::default(),
+            gated: Mutex::default(),
         }
     }
 }
@@ -99,7 +102,14 @@ impl FakeRegistry {
         self.gate.shut();
     }
 
+    /// Does not answer `method` until [`FakeRegistry::release`].
+    pub(in crate::proxy) fn hold_only(&self, method: &'static str) {
+        *self.gated.lock() = Some(method);
+        self.gate.shut();
+    }
+
     pub(in crate::proxy) fn release(&self) {
+        *self.gated.lock() = None;
         self.gate.open();
     }
 
@@ -110,7 +120,10 @@ impl FakeRegistry {
 
     async fn ask(&self, method: &'static str, what: &str) -> Result<(), Error> {
         self.asked.lock().push(format!("{method} {what}"));
-        self.gate.pass().await;
+        let waits = self.gated.lock().is_none_or(|gated| gated == method);
+        if waits {
+            self.gate.pass().await;
+        }
         self.errors
             .lock()
             .get(method)

@@ -104,6 +104,21 @@ async fn an_answer_that_comes_too_late_for_its_client_still_moves_the_tag() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_moved_tag_whose_manifest_is_too_slow_gets_a_stale_answer_and_moves_later() {
+    let world = old().await;
+    let new = world.registry.push(&ubuntu(), "latest", &image("b"));
+    world.registry.hold_only("GET");
+    let start = tokio::time::Instant::now();
+    let stale = CacheOutcome::Stale(StaleReason::Unreachable);
+    assert_eq!(pulled(&world).await, (digest(&image("a")), stale));
+    assert_eq!(start.elapsed(), 3 * SECOND);
+    world.registry.release();
+    world.settled().await;
+    assert_eq!(pulled(&world).await, (new, CacheOutcome::Hit));
+    assert_eq!(world.registry.asked(), [HEAD, &get(&image("b"))]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_answer_does_not_undo_a_newer_one() {
     let world = old().await;
     world.registry.hold();
@@ -117,7 +132,8 @@ async fn a_late_answer_does_not_undo_a_newer_one() {
         digest: digest(&image("b")),
         ..before.record.clone()
     };
-    let moved = Arc::new(Entry::from_disk(moved));
+    let now = tokio::time::Instant::now();
+    let moved = Arc::new(Entry::followed_by(None, moved, now).0);
     world.tags.hot.insert(key.clone(), moved);
     world.registry.release();
     world.settled().await;
@@ -186,6 +202,7 @@ async fn when_the_upstream_fails_the_newest_whole_image_is_served() {
         "also after a restart"
     );
     world.store_blobs_of(&ubuntu(), "b");
+    world.clock.advance(10 * SECOND);
     assert_eq!(pulled(&world).await.0, digest(&image("b")));
 }
 
@@ -194,6 +211,7 @@ async fn offline_the_newest_whole_image_is_served() {
     let world = moved(true).await.restarted_offline();
     assert_eq!(pulled(&world).await.0, digest(&image("a")));
     world.store_blobs_of(&ubuntu(), "b");
+    world.clock.advance(10 * SECOND);
     assert_eq!(pulled(&world).await.0, digest(&image("b")));
 }
 
@@ -238,4 +256,28 @@ async fn that_the_previous_image_is_needed_no_more_is_written_at_once() {
     pull(&world).await.unwrap();
     world.settled().await;
     assert_eq!(record(&world).unwrap().previous, None);
+}
+
+#[tokio::test]
+async fn what_an_image_lacks_is_not_looked_for_at_every_use() {
+    let world = moved(true).await;
+    world.registry.fail_all(&unavailable());
+    let looked = || world.records.proofs_read.swap(0, Ordering::Relaxed);
+    looked();
+    pull(&world).await.unwrap();
+    assert!(looked() > 0);
+    for _ in 0..3 {
+        assert_eq!(pulled(&world).await.0, digest(&image("a")));
+    }
+    assert_eq!(looked(), 0);
+    world.clock.advance(10 * SECOND);
+    pull(&world).await.unwrap();
+    assert_eq!(looked(), 1, "the previous image stays whole");
+    world.store_blobs_of(&ubuntu(), "b");
+    world.clock.advance(10 * SECOND);
+    assert_eq!(pulled(&world).await.0, digest(&image("b")));
+    looked();
+    world.clock.advance(MINUTE);
+    assert_eq!(pulled(&world).await.0, digest(&image("b")));
+    assert_eq!(looked(), 0);
 }
