@@ -83,7 +83,7 @@ impl ManifestInfo {
         let own = document.own_type();
         // Schema 1 is known by its fields, and what has others is not made it by its label.
         let sent =
-            content_type.filter(|sent| !sent.is_generic() && !(sent.is_schema1() && own.is_some()));
+            content_type.filter(|sent| !(sent.is_generic() || sent.is_schema1() && own.is_some()));
         for said in [sent, own.as_ref()] {
             document.check(said)?;
         }
