@@ -21,12 +21,12 @@ fn hosts_compare_without_case() {
 }
 
 #[test]
-fn hosts_compare_without_the_default_port_of_their_scheme() {
+fn hosts_compare_without_the_port_of_https_and_of_their_own_scheme() {
     for (ns, upstream) in [
         ("ghcr.io:443", Some("ghcr.io")),
         ("ghcr.io:80", None),
         ("old.corp:80", Some("old.corp")),
-        ("old.corp:443", None),
+        ("old.corp:443", Some("old.corp")),
         ("plain.corp:8080", Some("plain.corp:8080")),
         ("plain.corp", Some("plain.corp:8080")),
         ("plain.corp:5000", None),
