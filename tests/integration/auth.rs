@@ -24,7 +24,7 @@ async fn registry() -> (Fake, String) {
 
 /// With the user and password of [`LOGIN`].
 fn with_login(setup: Setup) -> Setup {
-    let (user, password) = LOGIN.split_once(':').unwrap();
+    let (user, password) = LOGIN.split_once(':').expect("a user and a password");
     setup
         .of(UPSTREAM, &format!(r#"username = "{user}""#))
         .of(UPSTREAM, &format!(r#"password = "{password}""#))
@@ -72,8 +72,9 @@ async fn many_blobs_are_pulled_with_tokens_of_two_seconds_and_a_storage_host_tha
         layby.later(Duration::from_secs(3)).await;
     }
     let mut clients = JoinSet::new();
-    for blob in blobs[10..].iter().cloned() {
-        let (address, path) = (layby.address(), blob_path(REPOSITORY, &blob));
+    for blob in &blobs[10..] {
+        let (address, path) = (layby.address(), blob_path(REPOSITORY, blob));
+        let blob = blob.clone();
         clients.spawn(async move { download(address, path).await.is_whole(blob.digest()) });
     }
     while let Some(is_whole) = clients.join_next().await {

@@ -49,19 +49,14 @@ async fn herd(address: std::net::SocketAddr, fake: &Fake, content: &Content, gon
             if number < gone {
                 return;
             }
-            let mut hasher = layby::oci::Hasher::new(layby::oci::Algorithm::Sha256).unwrap();
-            hasher.update(&first);
-            while let Some(bytes) = wire.some(MIB).await {
-                hasher.update(&bytes);
-            }
-            assert_eq!(wire.ended(), End::Complete);
-            assert_eq!(hasher.finish(), *content.digest());
+            let rest = wire.hash_rest_after(head, &first).await;
+            rest.expect(&content);
         });
     }
     met.wait().await;
     gate.open();
     while let Some(client) = clients.join_next().await {
-        client.unwrap();
+        client.expect("a client that was served");
     }
 }
 
@@ -224,7 +219,7 @@ async fn open_ended_ranges_that_are_closed_early_cost_one_fetch() {
         });
     }
     while let Some(client) = clients.join_next().await {
-        client.unwrap();
+        client.expect("a client that was served");
     }
     assert_eq!(fake.record().sent_twice(content.digest()), 0);
     layby.blob(REPOSITORY, &content).await.expect(&content);

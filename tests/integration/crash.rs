@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use layby::store::Files;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -146,7 +147,7 @@ async fn power_losses_amid_cold_pulls_leave_nothing_wrong_behind() {
         let setup = Setup::over(&fake);
         let mut layby = setup
             .clone()
-            .start_in(Arc::clone(&scratch), files.clone())
+            .start_in(Arc::clone(&scratch), files_of(&files))
             .await;
         files.power_off_after(fastrand::u64(0..120));
         let clients = pull_all(layby.address(), &image, &Arc::default());
@@ -161,6 +162,10 @@ async fn power_losses_amid_cold_pulls_leave_nothing_wrong_behind() {
         assert_manifest(&layby, &image).await;
         verify(scratch.path(), luck);
     }
+}
+
+fn files_of(files: &Arc<Forgetful>) -> Arc<dyn Files> {
+    Arc::<Forgetful>::clone(files)
 }
 
 fn verify(scratch: &Path, luck: Luck) {
@@ -193,7 +198,7 @@ async fn what_was_served_from_the_cache_survives_a_power_loss() {
     let setup = Setup::over(&fake);
     let mut layby = setup
         .clone()
-        .start_in(Arc::clone(&scratch), files.clone())
+        .start_in(Arc::clone(&scratch), files_of(&files))
         .await;
     assert_manifest(&layby, &image).await;
     assert_served(layby.address(), &image).await;

@@ -99,6 +99,7 @@ async fn no_lie_becomes_a_complete_body_and_none_stays_on_disk() {
         })
         .await;
         layby.has_committed(REPOSITORY, [&content]).await;
+        assert_eq!(partial(&layby), 0, "{lie}: something was left behind");
     }
 }
 
@@ -115,6 +116,11 @@ async fn bytes_behind_the_announced_end_are_no_part_of_the_blob() {
     let next = Content::random(44, KIB);
     fake.put_blob(REPOSITORY, &next);
     layby.blob(REPOSITORY, &next).await.expect(&next);
+}
+
+/// How many unfinished files there are.
+fn partial(layby: &Layby) -> usize {
+    std::fs::read_dir(layby.data().join("partial")).map_or(0, Iterator::count)
 }
 
 /// Whether a client takes this for a blob.

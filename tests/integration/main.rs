@@ -8,6 +8,8 @@ mod cold;
 mod crash;
 mod fake;
 mod lies;
+mod lists;
+mod log;
 mod membership;
 mod offline;
 mod routing;

@@ -159,6 +159,26 @@ async fn where_head_is_refused_one_byte_is_the_proof() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_with_everything_instead_of_one_byte_is_a_proof_and_is_not_read() {
+    let fake = Fake::start().await;
+    fake.ignore_ranges();
+    fake.script(
+        Rule::path("/blobs/")
+            .method("HEAD")
+            .error(405, "UNSUPPORTED"),
+    );
+    let content = Content::random(56, 4 * MIB);
+    fake.put_blob(OWNER, &content);
+    fake.put_blob(OTHER, &content);
+    let gate = Gate::closed();
+    fake.script(Rule::path(format!("{OTHER}/blobs/")).wait_at(MIB, &gate));
+    let layby = Layby::over(&fake).await;
+    layby.blob(OWNER, &content).await.expect(&content);
+    // The rest of this answer never comes.
+    layby.blob(OTHER, &content).await.expect(&content);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_an_answer_there_is_no_proof_and_with_a_proof_no_answer_is_needed() {
     let (fake, mut layby, image) = owned().await;
     let layer = &image.layers[0];

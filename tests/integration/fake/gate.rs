@@ -15,7 +15,7 @@ pub(crate) struct Gate {
 #[derive(Debug, Clone, Copy)]
 struct State {
     open: bool,
-    reached: usize,
+    reached: bool,
 }
 
 impl Gate {
@@ -23,7 +23,7 @@ impl Gate {
     pub(crate) fn closed() -> Self {
         let state = State {
             open: false,
-            reached: 0,
+            reached: false,
         };
         Self {
             state: Arc::new(watch::Sender::new(state)),
@@ -37,28 +37,15 @@ impl Gate {
 
     /// Waits until someone stands before the gate.
     pub(crate) async fn reached(&self) {
-        self.reached_times(1).await;
-    }
-
-    /// Waits until so many have come to the gate.
-    pub(crate) async fn reached_times(&self, times: usize) {
         let mut state = self.state.subscribe();
-        soon(
-            "the gate is reached",
-            state.wait_for(|s| s.reached >= times),
-        )
-        .await
-        .expect("the gate is held");
-    }
-
-    /// How many have come to the gate.
-    pub(crate) fn arrivals(&self) -> usize {
-        self.state.borrow().reached
+        soon("the gate is reached", state.wait_for(|s| s.reached))
+            .await
+            .expect("the gate is held");
     }
 
     /// Arrives, and waits until the gate is open.
     pub(crate) async fn pass(&self) {
-        self.state.send_modify(|state| state.reached += 1);
+        self.state.send_modify(|state| state.reached = true);
         let mut state = self.state.subscribe();
         // An error would mean that nobody can open it any more; the caller is then dropped with its connection.
         let _ = state.wait_for(|s| s.open).await;

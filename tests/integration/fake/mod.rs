@@ -286,11 +286,10 @@ impl Inner {
     async fn respond(&self, head: &Head, connection: &mut Connection) -> std::io::Result<After> {
         let seen = Arc::new(record::Seen::new(head));
         self.record.add(&seen);
-        let ranged = head.header("range").is_some();
         let act = {
             let mut rules = self.rules.lock();
             let mut used = rules.iter_mut().filter_map(|rule| {
-                let takes = rule.takes(&head.method, &head.path, ranged);
+                let takes = rule.takes(&head.method, &head.path);
                 takes.then(|| rule.act.clone())
             });
             used.next().unwrap_or_default()

@@ -6,10 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use layby::oci::Digest;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use super::wire::Head;
-use crate::support::soon;
 
 /// A request that arrived.
 #[derive(Debug)]
@@ -75,21 +73,10 @@ impl Seen {
 }
 
 /// All requests in the order they came.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Record {
     requests: Mutex<Vec<Arc<Seen>>>,
     connections: AtomicU64,
-    changes: watch::Sender<()>,
-}
-
-impl Default for Record {
-    fn default() -> Self {
-        Self {
-            requests: Mutex::default(),
-            connections: AtomicU64::new(0),
-            changes: watch::Sender::new(()),
-        }
-    }
 }
 
 impl Record {
@@ -99,7 +86,6 @@ impl Record {
 
     pub(super) fn add(&self, seen: &Arc<Seen>) {
         self.requests.lock().push(Arc::clone(seen));
-        self.changes.send_replace(());
     }
 
     /// How many connections were accepted.
@@ -148,16 +134,5 @@ impl Record {
         gets.iter()
             .map(|seen| seen.sent().end - seen.sent().start)
             .sum()
-    }
-
-    /// Waits until so many requests with this method and a path containing `part` have come.
-    pub(crate) async fn reaches(&self, count: usize, method: &str, part: &str) {
-        let mut changes = self.changes.subscribe();
-        let waiting = async {
-            while self.of(method, part).len() < count {
-                changes.changed().await.expect("the record is held");
-            }
-        };
-        soon(&format!("{count} {method} of {part}"), waiting).await;
     }
 }

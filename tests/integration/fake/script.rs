@@ -14,7 +14,6 @@ use super::gate::Gate;
 pub(crate) struct Rule {
     method: &'static str,
     path: String,
-    ranged: Option<bool>,
     left: Option<usize>,
     pub(super) act: Act,
 }
@@ -63,7 +62,6 @@ impl Rule {
         Self {
             method: "GET",
             path: path.into(),
-            ranged: None,
             left: None,
             act: Act::default(),
         }
@@ -77,12 +75,6 @@ impl Rule {
     /// For this method instead of `GET`; `*` for all.
     pub(crate) fn method(mut self, method: &'static str) -> Self {
         self.method = method;
-        self
-    }
-
-    /// Only for requests with, or without, a `Range`.
-    pub(crate) fn ranged(mut self, ranged: bool) -> Self {
-        self.ranged = Some(ranged);
         self
     }
 
@@ -185,10 +177,8 @@ impl Rule {
     }
 
     /// Whether the rule is for this request; counts it if so.
-    pub(super) fn takes(&mut self, method: &str, path: &str, ranged: bool) -> bool {
-        let matches = (self.method == "*" || self.method == method)
-            && path.contains(&self.path)
-            && self.ranged.is_none_or(|wanted| wanted == ranged);
+    pub(super) fn takes(&mut self, method: &str, path: &str) -> bool {
+        let matches = (self.method == "*" || self.method == method) && path.contains(&self.path);
         match &mut self.left {
             _ if !matches => false,
             None => true,

@@ -1,5 +1,6 @@
 //! HTTP/1.1 as the fake speaks it: by hand, so that every byte and every end of a connection is the script's choice.
 
+use std::fmt::Write as _;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -137,7 +138,7 @@ impl Connection {
         let reason = status.canonical_reason().unwrap_or("Scripted");
         let mut text = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16());
         for (name, value) in headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            let _ = write!(text, "{name}: {value}\r\n");
         }
         text.push_str("\r\n");
         self.send(text.as_bytes()).await

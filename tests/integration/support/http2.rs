@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Collected, Empty};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
@@ -87,6 +87,6 @@ impl Http2 {
             status: head.status.as_u16(),
             headers: head.headers,
         };
-        (answered, body.map(|body| body.to_bytes()).map_err(drop))
+        (answered, body.map(Collected::to_bytes).map_err(drop))
     }
 }

@@ -6,24 +6,24 @@ mod http2;
 mod identity;
 mod image;
 mod instance;
+mod message;
 mod program;
 
 use std::time::Duration;
 
-pub(crate) use client::{Download, End, Head, Reply, Request, Wire, download, get};
+pub(crate) use client::{Wire, download, get};
 pub(crate) use disk::{committed, verify_committed};
 pub(crate) use http2::Http2;
 pub(crate) use identity::Identity;
 pub(crate) use image::{Image, MANIFEST_TYPES, OCI_INDEX, OCI_MANIFEST, index_of};
 pub(crate) use instance::{Layby, Setup, UPSTREAM, blob_path};
+pub(crate) use message::{Download, End, Reply, Request};
 pub(crate) use program::Program;
 
 /// Waits for `future`, and fails the test when it takes longer than any right program needs.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("waited {} s in vain: {what}", PATIENCE.as_secs()),
-    }
+    let waited = tokio::time::timeout(PATIENCE, future).await;
+    waited.unwrap_or_else(|elapsed| panic!("waited in vain, {elapsed}: {what}"))
 }
 
 /// Asks again and again until `attempt` gives something: for what comes about without an event to wait for.
