@@ -7,8 +7,7 @@ mod ranges;
 
 use crate::fake::{Content, Fake};
 use crate::support::{
-    End, Image, Layby, OCI_INDEX, OCI_MANIFEST, Reply, Request, Wire,
-    blob_path, index_of,
+    End, Image, Layby, OCI_INDEX, OCI_MANIFEST, Reply, Request, Wire, blob_path, index_of,
 };
 
 const REPOSITORY: &str = "org/app";
