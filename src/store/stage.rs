@@ -33,7 +33,7 @@ impl StagedBlob {
     }
 
     /// Writes `bytes` at `offset`. Blocks, for longer when the disk is slower than the writer: no more than two
-    /// [windows](WRITE_BACK_WINDOW) wait to reach it. [`io::ErrorKind::StorageFull`] where the limits leave no room.
+    /// windows wait to reach it. [`io::ErrorKind::StorageFull`] where the limits leave no room.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.stage.write_at(offset, bytes)
     }
