@@ -1,5 +1,4 @@
-//! What the fetch needs of the world: a place for blobs, a place for small records, a way to decide who fetches,
-//! and sources of bytes. `proxy/` adapts disk and upstreams to these.
+//! What the fetch needs of the world: a place for blobs, a place for small records, and sources of bytes. `proxy/` adapts disk and upstreams to these.
 
 use std::fmt;
 use std::fs::File;
