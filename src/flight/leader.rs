@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
-use super::ports::{FetchError, Fetched, Source, Stage, StageError};
+use super::ports::{FetchError, Fetched, Leave, Source, Stage, StageError, StageId};
 use super::shared::{Failure, Flight, Uncached};
 use super::state::{Mismatch, State, Step};
 use super::writer::{PUBLISH_AFTER, Piece, Writer};
@@ -142,7 +142,9 @@ impl Leader {
         {
             return Err(bypass(Uncached::TooLarge, fetched));
         }
-        match self.flights.blobs.stage(fetched.total).await {
+        let key = &self.flight.key;
+        let id = StageId::of(&[key.upstream.as_str(), key.digest.as_str()]);
+        match self.flights.blobs.stage(&id, fetched.total).await {
             Ok(stage) => Ok((stage, fetched)),
             Err(StageError::NoRoom { .. }) => Err(bypass(Uncached::NoRoom, fetched)),
             Err(StageError::Io(error)) => Err(store_failure(error)),
@@ -320,6 +322,9 @@ impl Leader {
                 .flight
                 .with(|state| state.answered_sources().is_empty());
         // Out of the table first: whoever is told of the failure and asks again starts anew.
+        if let Some(stage) = self.flight.stage.get() {
+            stage.close(Leave::Nothing);
+        }
         let entry = self.entry.take();
         if !linger {
             drop(entry);

@@ -22,9 +22,20 @@ pub trait Blobs: Send + Sync + fmt::Debug + 'static {
     /// The committed blob, if it is there.
     fn open<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, io::Result<Option<Arc<dyn Blob>>>>;
 
-    /// A new place to write `len` bytes to; `None`: as many as come. Fails with [`StageError::NoRoom`] where the limits
-    /// have no place for them.
-    fn stage(&self, len: Option<u64>) -> BoxFuture<'_, Result<Arc<dyn Stage>, StageError>>;
+    /// What an earlier fetch left under this id, with the bytes that are still good; `None`: nothing. Waits for whoever
+    /// holds it to close it.
+    fn resume<'a>(
+        &'a self,
+        id: &'a StageId,
+    ) -> BoxFuture<'a, Result<Option<Arc<dyn Stage>>, StageError>>;
+
+    /// A new, empty place to write `len` bytes to; `None`: as many as come. What was left under this id is thrown away.
+    /// Fails with [`StageError::NoRoom`] where the limits have no place for them.
+    fn stage<'a>(
+        &'a self,
+        id: &'a StageId,
+        len: Option<u64>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Stage>, StageError>>;
 
     /// Makes the stage, whose `len` bytes were verified against `digest`, the committed blob. When it returns, the blob
     /// is durable and [`Blobs::open`] finds it.
@@ -83,15 +94,67 @@ pub struct FileSlice {
     pub range: Range<u64>,
 }
 
-/// A place that a fetch writes to. Removed when dropped without a commit.
+/// Names a stage, over restarts too: whoever fetches the same thing later gives the same name. Opaque: 64 lower-case
+/// hexadecimal digits that say nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StageId(String);
+
+impl StageId {
+    /// The id of what is described by these words, in this order.
+    pub fn of(words: &[&str]) -> Self {
+        let mut text = String::new();
+        for word in words {
+            text.push_str(word);
+            text.push('\n');
+        }
+        Self(Digest::sha256(text.as_bytes()).encoded().to_owned())
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What becomes of a stage that is closed without a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// Its bytes are good: a later fetch may go on from them. A stage without a length, or too small to be worth it, is
+    /// removed all the same.
+    Resumable,
+    /// Its bytes are worth nothing.
+    Nothing,
+}
+
+/// A place that a fetch writes to. Dropped without a commit and without being closed, it is closed as
+/// [`Leave::Resumable`].
 ///
-/// Writes come from one thread at a time; reads of what was written may come from any.
+/// Writes come from one thread at a time; reads of what was written may come from any, and go on when the stage is
+/// committed, closed, or taken up by a later fetch.
 pub trait Stage: Send + Sync + fmt::Debug {
-    /// Writes `bytes` at `offset`. Blocks.
+    /// The length it was made for.
+    fn len(&self) -> Option<u64>;
+
+    /// Whether it was made for no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+
+    /// The bytes that it held when [`Blobs::resume`] gave it: sorted, disjoint, and checked to be what was written.
+    fn present(&self) -> Vec<Range<u64>>;
+
+    /// Writes `bytes` at `offset`. Blocks. [`io::ErrorKind::StorageFull`] where there is no room; an error once it is
+    /// closed.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// The bytes of `range`, all of which were written, for sending.
+    /// Fills `buffer` from `offset`, of bytes that are there. Blocks.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// The bytes of `range`, all of which are there, for sending.
     fn chunk(&self, range: Range<u64>) -> Chunk;
+
+    /// Ends the writing and gives the id free for the next [`Blobs::resume`]. Never blocks; only the first call counts.
+    fn close(&self, leave: Leave);
 
     /// For the store's own use at commit.
     fn as_any(&self) -> &dyn std::any::Any;

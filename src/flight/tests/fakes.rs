@@ -14,8 +14,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::flight::ports::{
-    Blob, Blobs, Body, BoxFuture, Chunk, FetchError, Fetched, Source, SourceFailure, Stage,
-    StageError,
+    Blob, Blobs, Body, BoxFuture, Chunk, FetchError, Fetched, Leave, Source, SourceFailure, Stage,
+    StageError, StageId,
 };
 use crate::oci::Digest;
 
@@ -54,7 +54,18 @@ impl Blobs for MemoryBlobs {
         })
     }
 
-    fn stage(&self, len: Option<u64>) -> BoxFuture<'_, Result<Arc<dyn Stage>, StageError>> {
+    fn resume<'a>(
+        &'a self,
+        _: &'a StageId,
+    ) -> BoxFuture<'a, Result<Option<Arc<dyn Stage>>, StageError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn stage<'a>(
+        &'a self,
+        _: &'a StageId,
+        len: Option<u64>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Stage>, StageError>> {
         Box::pin(async move {
             if self.full.load(Ordering::SeqCst) {
                 return Err(StageError::NoRoom {
@@ -62,6 +73,7 @@ impl Blobs for MemoryBlobs {
                 });
             }
             let stage = MemoryStage {
+                len,
                 bytes: Mutex::default(),
                 broken: Arc::clone(&self.broken),
             };
@@ -105,11 +117,28 @@ fn positions(range: &Range<u64>) -> Range<usize> {
 
 #[derive(Debug)]
 struct MemoryStage {
+    len: Option<u64>,
     bytes: Mutex<Vec<u8>>,
     broken: Arc<AtomicBool>,
 }
 
 impl Stage for MemoryStage {
+    fn len(&self) -> Option<u64> {
+        self.len
+    }
+
+    fn present(&self) -> Vec<Range<u64>> {
+        Vec::new()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let at = positions(&(offset..offset + buffer.len() as u64));
+        buffer.copy_from_slice(&self.bytes.lock()[at]);
+        Ok(())
+    }
+
+    fn close(&self, _: Leave) {}
+
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());

@@ -5,7 +5,9 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::flight::ports::{Blob, Blobs, BoxFuture, Chunk, FileSlice, Stage, StageError};
+use crate::flight::ports::{
+    Blob, Blobs, BoxFuture, Chunk, FileSlice, Leave, Stage, StageError, StageId,
+};
 use crate::oci::Digest;
 use crate::store::{RoomError, StagedBlob, Store, StoredBlob};
 
@@ -28,11 +30,22 @@ impl Blobs for StoreBlobs {
         })
     }
 
-    fn stage(&self, len: Option<u64>) -> BoxFuture<'_, Result<Arc<dyn Stage>, StageError>> {
+    fn resume<'a>(
+        &'a self,
+        _: &'a StageId,
+    ) -> BoxFuture<'a, Result<Option<Arc<dyn Stage>>, StageError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn stage<'a>(
+        &'a self,
+        _: &'a StageId,
+        len: Option<u64>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Stage>, StageError>> {
         let store = Arc::clone(&self.0);
         Box::pin(async move {
             match blocking(move || store.stage(len)).await? {
-                Ok(staged) => Ok(Arc::new(DiskStage(staged)) as Arc<dyn Stage>),
+                Ok(staged) => Ok(Arc::new(DiskStage { staged, len }) as Arc<dyn Stage>),
                 Err(RoomError::NoRoom { needed }) => Err(StageError::NoRoom { needed }),
                 Err(RoomError::Io(error)) => Err(StageError::Io(error)),
             }
@@ -46,7 +59,7 @@ impl Blobs for StoreBlobs {
         digest: &'a Digest,
     ) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move {
-            let Some(DiskStage(staged)) = stage.as_any().downcast_ref() else {
+            let Some(DiskStage { staged, .. }) = stage.as_any().downcast_ref() else {
                 return Err(io::Error::other(
                     "a stage of another store cannot be committed",
                 ));
@@ -75,16 +88,34 @@ impl Blob for DiskBlob {
 }
 
 #[derive(Debug)]
-struct DiskStage(StagedBlob);
+struct DiskStage {
+    staged: StagedBlob,
+    len: Option<u64>,
+}
 
 impl Stage for DiskStage {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_at(offset, bytes)
+        self.staged.write_at(offset, bytes)
     }
+
+    fn len(&self) -> Option<u64> {
+        self.len
+    }
+
+    fn present(&self) -> Vec<Range<u64>> {
+        Vec::new()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.staged.read_at(offset, buffer)
+    }
+
+    // It is removed when it is dropped.
+    fn close(&self, _: Leave) {}
 
     fn chunk(&self, range: Range<u64>) -> Chunk {
         Chunk::File(FileSlice {
-            file: self.0.file(),
+            file: self.staged.file(),
             range,
         })
     }
