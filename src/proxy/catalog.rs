@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::config::UpstreamName;
 use crate::oci;
 
 use super::context::Context;
 use super::singles::Singles;
-use super::{CatalogPage, Error};
+use super::{CatalogPage, Error, Place, Selector};
 
 /// The list of cached repositories.
 pub(super) struct Catalog {
     ctx: Arc<Context>,
-    default_upstream: UpstreamName,
+    selector: Arc<Selector>,
     walks: Singles<(), Arc<Vec<String>>>,
 }
 
@@ -20,12 +19,12 @@ pub(super) struct Catalog {
 const PAGE: u32 = 1000;
 
 impl Catalog {
-    /// The catalog of the disk that `ctx` knows; repositories of `default_upstream` go without its name.
-    pub(super) fn new(ctx: Arc<Context>, default_upstream: UpstreamName) -> Self {
+    /// The catalog of the disk that `ctx` knows, in names that `selector` would find again.
+    pub(super) fn new(ctx: Arc<Context>, selector: Arc<Selector>) -> Self {
         Self {
             walks: Singles::new(ctx.tasks.clone()),
             ctx,
-            default_upstream,
+            selector,
         }
     }
 
@@ -50,11 +49,10 @@ impl Catalog {
         let mut names: Vec<String> = found
             .into_iter()
             .map(|(upstream, repository)| {
-                if upstream == self.default_upstream {
-                    repository.to_string()
-                } else {
-                    format!("{upstream}/{repository}")
-                }
+                self.selector.written(&Place {
+                    upstream,
+                    repository,
+                })
             })
             .collect();
         names.sort_unstable();
@@ -66,6 +64,7 @@ impl Catalog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, Overrides};
     use crate::flight::ports::RefKind;
     use crate::proxy::testing::{World, place};
 
@@ -80,7 +79,8 @@ mod tests {
             let key = place(upstream, repository).key(tag);
             world.records.seed(&key, b"{}");
         }
-        let catalog = Catalog::new(Arc::clone(&world.ctx), "docker.io".parse().unwrap());
+        let selector = Selector::new(&Config::from_toml("", &Overrides::default()).unwrap());
+        let catalog = Catalog::new(Arc::clone(&world.ctx), Arc::new(selector));
         (world, Arc::new(catalog))
     }
 

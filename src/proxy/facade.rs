@@ -29,7 +29,7 @@ use super::{
 
 /// Answers for the content of all upstreams.
 pub struct Proxy {
-    selector: Selector,
+    selector: Arc<Selector>,
     manifests: Arc<Manifests>,
     tags: Arc<Tags>,
     lists: Arc<Lists>,
@@ -71,6 +71,7 @@ impl Proxy {
             Arc::clone(&metrics),
             tasks,
         ));
+        let selector = Arc::new(Selector::new(config));
         let membership = Arc::new(Membership::new(Arc::clone(&context)));
         let manifests = Arc::new(Manifests::new(Arc::clone(&context)));
         let sources = Arc::new(UpstreamSources {
@@ -78,10 +79,10 @@ impl Proxy {
             membership: Arc::clone(&membership),
         });
         Ok(Self {
-            selector: Selector::new(config),
             tags: Arc::new(Tags::new(Arc::clone(&context), Arc::clone(&manifests))),
             lists: Arc::new(Lists::new(Arc::clone(&context), Arc::clone(&manifests))),
-            catalog: Arc::new(Catalog::new(context, config.default_upstream.clone())),
+            catalog: Arc::new(Catalog::new(context, Arc::clone(&selector))),
+            selector,
             manifests,
             blobs: BlobService {
                 flights,

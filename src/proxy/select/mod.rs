@@ -149,6 +149,38 @@ impl Selector {
         self.admit(choice, target)
     }
 
+    /// How a client writes a repository in an image name that this mirror's address goes before: without its upstream's
+    /// name if that is the default, else behind the first of key, aliases and `prefixes` that leads back to it. Where none
+    /// does, behind the key, which then works before `/v2/` only.
+    pub fn written(&self, place: &Place) -> String {
+        let repository = place.repository.as_str();
+        let known = self.upstreams.iter().find(|one| one.name == place.upstream);
+        let names = known.into_iter().flat_map(|upstream| {
+            std::iter::once(upstream.name.as_str())
+                .chain(aliases(upstream))
+                .chain(upstream.prefixes.iter().map(String::as_str))
+        });
+        std::iter::once(repository.to_owned())
+            .chain(names.map(|name| format!("{name}/{repository}")))
+            .find(|written| self.leads_to(written, place))
+            .unwrap_or_else(|| format!("{}/{repository}", place.upstream))
+    }
+
+    /// Whether an image name that says no more than `written` is that of `place`.
+    fn leads_to(&self, written: &str, place: &Place) -> bool {
+        let Ok(repository) = written.parse() else {
+            return false;
+        };
+        let target = Target {
+            prefix: None,
+            registry: None,
+            repository,
+            ns: None,
+        };
+        self.select(&target, None)
+            .is_ok_and(|selected| selected.place == *place)
+    }
+
     /// Step 1.
     fn by_prefix(&self, prefix: &str, target: &Target) -> Result<Choice, SelectError> {
         let found = self.names.get(prefix).or_else(|| self.prefixes.get(prefix));

@@ -138,3 +138,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_repository_is_written_as_a_client_can_write_it_again() {
+    for (upstream, repository, written) in [
+        ("docker.io", "library/alpine", "library/alpine"),
+        ("docker.io", "org/app", "org/app"),
+        // Behind the default upstream's name where the plain name means another upstream.
+        ("docker.io", "team/app", "docker.io/team/app"),
+        ("ghcr.io", "org/app", "ghcr.io/org/app"),
+        ("bitnami", "org/app", "team/org/app"),
+        ("plain.corp:8080", "org/app", "plain.corp/org/app"),
+        // No name leads to these in a path; before `/v2/` the key does.
+        ("grafana", "org/app", "grafana/org/app"),
+        ("reg.corp:5000", "org/app", "reg.corp:5000/org/app"),
+    ] {
+        let place = Place {
+            upstream: upstream.parse().unwrap(),
+            repository: repository.parse().unwrap(),
+        };
+        assert_eq!(selector().written(&place), written);
+    }
+}
