@@ -1,4 +1,5 @@
-//! What the fetch needs of the world: a place for blobs, a place for small records, and sources of bytes. `proxy/` adapts disk and upstreams to these.
+//! What the fetch needs of the world: a place for blobs, and sources of bytes. `proxy/` adapts disk and upstreams to
+//! these.
 
 use std::fmt;
 use std::fs::File;
@@ -11,8 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::config::UpstreamName;
-use crate::oci::{Digest, RepoName, Tag};
+use crate::oci::Digest;
 
 /// A boxed future, so that the traits can be used as `dyn`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -227,70 +227,4 @@ pub trait SourceFailure: std::error::Error + Send + Sync + 'static {
 
     /// For whoever knows the concrete type.
     fn as_any(&self) -> &dyn std::any::Any;
-}
-
-/// Small records by key: tags, manifests, proofs of membership, lists.
-pub trait Refs: Send + Sync + 'static {
-    /// The record, if there is one.
-    fn get<'a>(&'a self, key: &'a RefKey) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>>;
-
-    /// Writes the record, whatever was there. It is durable on return.
-    fn put<'a>(&'a self, key: &'a RefKey, record: Vec<u8>) -> BoxFuture<'a, io::Result<()>>;
-
-    /// Writes the record if what is there equals `expected` (`None`: nothing is there); whether it did.
-    fn compare_and_put<'a>(
-        &'a self,
-        key: &'a RefKey,
-        expected: Option<&'a [u8]>,
-        record: Vec<u8>,
-    ) -> BoxFuture<'a, io::Result<bool>>;
-
-    /// Removes the record; none being there is no error.
-    fn remove<'a>(&'a self, key: &'a RefKey) -> BoxFuture<'a, io::Result<()>>;
-
-    /// The keys of a repository's records of one kind, in no order.
-    fn list<'a>(
-        &'a self,
-        upstream: &'a UpstreamName,
-        repository: &'a RepoName,
-        kind: RefKindName,
-    ) -> BoxFuture<'a, io::Result<Vec<RefKey>>>;
-
-    /// Every repository that has records, in no order.
-    fn repositories(&self) -> BoxFuture<'_, io::Result<Vec<(UpstreamName, RepoName)>>>;
-}
-
-/// Which record.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RefKey {
-    /// The upstream it is about.
-    pub upstream: UpstreamName,
-    /// The repository it is about.
-    pub repository: RepoName,
-    /// What it says of the repository.
-    pub kind: RefKind,
-}
-
-/// What a record is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum RefKind {
-    /// Where a tag points.
-    Tag(Tag),
-    /// That the repository has this manifest.
-    Manifest(Digest),
-    /// That the repository has this blob.
-    Blob(Digest),
-    /// A list that the upstream gave, by any text that tells it from others.
-    List(String),
-}
-
-/// The kinds of records that can be listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RefKindName {
-    /// [`RefKind::Tag`].
-    Tag,
-    /// [`RefKind::Manifest`].
-    Manifest,
-    /// [`RefKind::Blob`].
-    Blob,
 }

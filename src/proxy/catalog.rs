@@ -65,8 +65,8 @@ impl Catalog {
 mod tests {
     use super::*;
     use crate::config::{Config, Overrides};
-    use crate::flight::ports::RefKind;
     use crate::proxy::testing::{World, place};
+    use crate::store::RefKind;
 
     fn catalog() -> (World, Arc<Catalog>) {
         let world = World::new();

@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, warn};
 
 use crate::config::{Limits, TagPolicy, UpstreamName};
-use crate::flight::ports::{RefKey, RefKind};
 use crate::runtime::{Clock, Tasks};
+use crate::store::{RefKey, RefKind};
 use crate::telemetry::Metrics;
 use crate::upstream;
 

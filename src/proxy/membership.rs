@@ -11,8 +11,8 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tracing::warn;
 
-use crate::flight::ports::RefKind;
 use crate::oci::Digest;
+use crate::store::RefKind;
 use crate::upstream::Call;
 
 use super::context::Context;

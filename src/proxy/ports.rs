@@ -6,8 +6,10 @@ use std::io;
 
 use bytes::Bytes;
 
-use crate::flight::ports::{BoxFuture, Refs};
+use crate::config::UpstreamName;
+use crate::flight::ports::BoxFuture;
 use crate::oci::{Digest, Reference, RepoName, TagsQuery};
+use crate::store::{RefKey, RefKindName};
 use crate::upstream::{BlobHead, Call, Error, ListAnswer, Manifest, ManifestHead};
 
 /// One upstream, as far as small answers go.
@@ -52,6 +54,45 @@ pub(super) trait Registry: Send + Sync + fmt::Debug + 'static {
         query: &'a str,
         call: &'a Call,
     ) -> BoxFuture<'a, Result<ListAnswer, Error>>;
+}
+
+/// Small records by key: tags, manifests, proofs of membership, lists.
+pub(super) trait Refs: Send + Sync + 'static {
+    /// The record, if there is one.
+    fn get<'a>(&'a self, key: &'a RefKey) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>>;
+
+    /// Writes the record, whatever was there. It is durable on return.
+    fn put<'a>(&'a self, key: &'a RefKey, record: Vec<u8>) -> BoxFuture<'a, io::Result<()>>;
+
+    /// Writes the record if what is there equals `expected` (`None`: nothing is there); whether it did.
+    #[expect(
+        dead_code,
+        reason = "every place for records can do it; no decision asks for it yet"
+    )]
+    fn compare_and_put<'a>(
+        &'a self,
+        key: &'a RefKey,
+        expected: Option<&'a [u8]>,
+        record: Vec<u8>,
+    ) -> BoxFuture<'a, io::Result<bool>>;
+
+    /// Removes the record; none being there is no error.
+    #[expect(
+        dead_code,
+        reason = "every place for records can do it; no decision asks for it yet"
+    )]
+    fn remove<'a>(&'a self, key: &'a RefKey) -> BoxFuture<'a, io::Result<()>>;
+
+    /// The keys of a repository's records of one kind, in no order.
+    fn list<'a>(
+        &'a self,
+        upstream: &'a UpstreamName,
+        repository: &'a RepoName,
+        kind: RefKindName,
+    ) -> BoxFuture<'a, io::Result<Vec<RefKey>>>;
+
+    /// Every repository that has records, in no order.
+    fn repositories(&self) -> BoxFuture<'_, io::Result<Vec<(UpstreamName, RepoName)>>>;
 }
 
 /// The disk: small records, and the bytes of manifests, which are blobs.

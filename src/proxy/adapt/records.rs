@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::config::UpstreamName;
-use crate::flight::ports::{BoxFuture, RefKey, RefKind, RefKindName, Refs};
+use crate::flight::ports::BoxFuture;
 use crate::oci::{Digest, RepoName};
-use crate::proxy::ports::{MAX_MANIFEST, Records};
-use crate::store::{self, Store};
+use crate::proxy::ports::{MAX_MANIFEST, Records, Refs};
+use crate::store::{RefKey, RefKindName, Store};
 
 use super::blocking;
 
@@ -29,12 +29,12 @@ impl StoreRecords {
 
 impl Refs for StoreRecords {
     fn get<'a>(&'a self, key: &'a RefKey) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>> {
-        let key = to_store(key);
+        let key = key.clone();
         Box::pin(self.with(move |store| store.get_ref(&key)))
     }
 
     fn put<'a>(&'a self, key: &'a RefKey, record: Vec<u8>) -> BoxFuture<'a, io::Result<()>> {
-        Box::pin(async move { self.0.put_ref(&to_store(key), record).await })
+        Box::pin(async move { self.0.put_ref(key, record).await })
     }
 
     fn compare_and_put<'a>(
@@ -43,15 +43,11 @@ impl Refs for StoreRecords {
         expected: Option<&'a [u8]>,
         record: Vec<u8>,
     ) -> BoxFuture<'a, io::Result<bool>> {
-        Box::pin(async move {
-            self.0
-                .compare_and_put_ref(&to_store(key), expected, record)
-                .await
-        })
+        Box::pin(async move { self.0.compare_and_put_ref(key, expected, record).await })
     }
 
     fn remove<'a>(&'a self, key: &'a RefKey) -> BoxFuture<'a, io::Result<()>> {
-        Box::pin(async move { self.0.remove_ref(&to_store(key)).await.map(|_| ()) })
+        Box::pin(async move { self.0.remove_ref(key).await.map(|_| ()) })
     }
 
     fn list<'a>(
@@ -61,15 +57,7 @@ impl Refs for StoreRecords {
         kind: RefKindName,
     ) -> BoxFuture<'a, io::Result<Vec<RefKey>>> {
         let (upstream, repository) = (upstream.clone(), repository.clone());
-        let kind = match kind {
-            RefKindName::Tag => store::RefKindName::Tag,
-            RefKindName::Manifest => store::RefKindName::Manifest,
-            RefKindName::Blob => store::RefKindName::Blob,
-        };
-        Box::pin(self.with(move |store| {
-            let keys = store.list_refs(&upstream, &repository, kind)?;
-            Ok(keys.into_iter().map(from_store).collect())
-        }))
+        Box::pin(self.with(move |store| store.list_refs(&upstream, &repository, kind)))
     }
 
     fn repositories(&self) -> BoxFuture<'_, io::Result<Vec<(UpstreamName, RepoName)>>> {
@@ -104,31 +92,5 @@ impl Records for StoreRecords {
 
     fn discard_blob<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move { self.0.remove_blob(digest).await.map(|_| ()) })
-    }
-}
-
-fn to_store(key: &RefKey) -> store::RefKey {
-    store::RefKey {
-        upstream: key.upstream.clone(),
-        repository: key.repository.clone(),
-        kind: match key.kind.clone() {
-            RefKind::Tag(tag) => store::RefKind::Tag(tag),
-            RefKind::Manifest(digest) => store::RefKind::Manifest(digest),
-            RefKind::Blob(digest) => store::RefKind::Blob(digest),
-            RefKind::List(name) => store::RefKind::List(name),
-        },
-    }
-}
-
-fn from_store(key: store::RefKey) -> RefKey {
-    RefKey {
-        upstream: key.upstream,
-        repository: key.repository,
-        kind: match key.kind {
-            store::RefKind::Tag(tag) => RefKind::Tag(tag),
-            store::RefKind::Manifest(digest) => RefKind::Manifest(digest),
-            store::RefKind::Blob(digest) => RefKind::Blob(digest),
-            store::RefKind::List(name) => RefKind::List(name),
-        },
     }
 }

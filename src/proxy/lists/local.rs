@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::flight::ports::{RefKind, RefKindName};
 use crate::oci::{
     self, Descriptor, Digest, ManifestInfo, MediaType, ReferrersIndex, TagList, TagsQuery,
 };
+use crate::store::{RefKind, RefKindName};
 
 use super::super::manifests::Held;
 use super::{CacheOutcome, Error, ListAnswer, Lists, Place};

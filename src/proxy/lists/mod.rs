@@ -16,8 +16,8 @@ use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
 use crate::config::TagPolicy;
-use crate::flight::ports::{RefKey, RefKind};
 use crate::oci::{Digest, TagsQuery};
+use crate::store::{RefKey, RefKind};
 use crate::upstream::{self, Call};
 
 use super::context::Context;

@@ -3,8 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::flight::ports::{BoxFuture, RefKind};
+use crate::flight::ports::BoxFuture;
 use crate::oci::{Descriptor, Digest, ManifestInfo, ManifestKind};
+use crate::store::RefKind;
 
 use super::{Held, Manifests, Place};
 

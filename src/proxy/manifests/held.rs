@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 use tracing::{debug, warn};
 
-use crate::flight::ports::RefKind;
 use crate::oci::{Digest, MediaType};
+use crate::store::RefKind;
 
 use super::{CacheOutcome, Key, ManifestAnswer, Manifests};
 

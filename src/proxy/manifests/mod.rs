@@ -16,8 +16,8 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tracing::warn;
 
-use crate::flight::ports::RefKind;
 use crate::oci::{Digest, ManifestInfo, Reference};
+use crate::store::RefKind;
 use crate::upstream::{self, Call};
 
 use super::context::Context;

@@ -1,17 +1,17 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::flight::ports::RefKindName;
 use crate::proxy::testing::{
     SECOND, World, call, client, denied, digest, image, index, place, policy, turns, ubuntu,
     unavailable,
 };
+use crate::store::{RefKey, RefKindName};
 
 async fn fetch(world: &World, digest: &Digest) -> Result<ManifestAnswer, Error> {
     world.manifests.by_digest(&ubuntu(), digest, &call()).await
 }
 
-fn key(digest: &Digest) -> crate::flight::ports::RefKey {
+fn key(digest: &Digest) -> RefKey {
     ubuntu().key(RefKind::Manifest(digest.clone()))
 }
 

@@ -17,8 +17,8 @@ use moka::sync::Cache;
 use tracing::warn;
 
 use crate::config::TagPolicy;
-use crate::flight::ports::RefKind;
 use crate::oci::Tag;
+use crate::store::{RefKey, RefKind};
 use crate::upstream::Call;
 
 use super::context::Context;
@@ -237,7 +237,7 @@ impl Tags {
 }
 
 impl TagKey {
-    fn record(&self) -> crate::flight::ports::RefKey {
+    fn record(&self) -> RefKey {
         self.place.key(RefKind::Tag(self.tag.clone()))
     }
 }

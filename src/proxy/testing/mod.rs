@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::{Limits, TagPolicy};
-use crate::flight::ports::RefKind;
 use crate::oci::{Digest, MediaType};
 use crate::runtime::{Clock, Tasks};
+use crate::store::RefKind;
 use crate::telemetry::Metrics;
 use crate::upstream::{Call, Error};
 

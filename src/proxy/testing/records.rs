@@ -8,10 +8,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::config::UpstreamName;
-use crate::flight::ports::{BoxFuture, RefKey, RefKind, RefKindName, Refs};
+use crate::flight::ports::BoxFuture;
 use crate::oci::{Digest, RepoName};
+use crate::store::{RefKey, RefKind, RefKindName};
 
-use super::super::ports::{MAX_MANIFEST, Records};
+use super::super::ports::{MAX_MANIFEST, Records, Refs};
 use super::Gate;
 
 /// A disk in memory.

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::*;
-use crate::flight::ports::RefKindName;
 use crate::oci::{Digest, Reference};
 use crate::proxy::testing::{
     MINUTE, SECOND, World, call, client, denied, digest, image, not_found, policy, rate_limited,
     turns, ubuntu, unavailable,
 };
+use crate::store::RefKindName;
 use crate::upstream;
 
 fn latest() -> Tag {
