@@ -84,6 +84,6 @@ impl Config {
                 )
             })
         });
-        exposed.collect()
+        exposed.chain(self.limits.warning()).collect()
     }
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use http_body::{Body, Frame, SizeHint};
 
+use super::admission::Slot;
 use super::file::FileReads;
 use super::record::Record;
 use super::stall;
@@ -27,6 +28,8 @@ pub(super) struct ResponseBody {
     left: Option<u64>,
     /// Writes the request's log line when it is dropped.
     record: Option<Record>,
+    /// Of a request that holds one of its own.
+    slot: Option<Slot>,
 }
 
 enum Source {
@@ -65,6 +68,7 @@ impl ResponseBody {
             source: Source::Done,
             left: Some(0),
             record: None,
+            slot: None,
         }
     }
 
@@ -78,6 +82,7 @@ impl ResponseBody {
             },
             left,
             record: None,
+            slot: None,
         }
     }
 
@@ -98,6 +103,7 @@ impl ResponseBody {
             },
             left: len,
             record: None,
+            slot: None,
         }
     }
 
@@ -107,6 +113,12 @@ impl ResponseBody {
             record.complete();
         }
         self.record = Some(record);
+        self
+    }
+
+    /// Keeps `slot` until this body is over.
+    pub(super) fn holding(mut self, slot: Option<Slot>) -> Self {
+        self.slot = slot;
         self
     }
 

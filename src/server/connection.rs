@@ -7,25 +7,29 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{CONNECTION, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::rt::Executor;
+use http::{Request, Response, Version};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::admission::Admission;
 use super::body::ResponseBody;
-use super::listener::Listener;
-use super::stall::{StallGuard, watch_stream};
+use super::linger::Lingering;
+use super::listener::{Listener, prepare};
+use super::refusal::Refusals;
+use super::stall::{self, StallGuard};
+use super::streams::{Activity, Streams};
 use super::tls::ALPN_H2;
 use crate::proxy::BrokenBody;
 use crate::runtime::Tasks;
+use crate::telemetry::{Counted, Metrics};
 
 /// Answers requests; what the connections of one kind of listener have in common.
 pub(super) trait Respond: Send + Sync + 'static {
@@ -43,25 +47,30 @@ pub(super) struct Connections<R> {
     responder: Arc<R>,
     tasks: Tasks,
     cut: CancellationToken,
-    slots: Arc<Semaphore>,
-    handshakes: Semaphore,
+    admission: Arc<Admission>,
+    refusals: Refusals,
+    /// Where they are counted, if anywhere.
+    metrics: Option<Arc<Metrics>>,
     stall_timeout: Duration,
 }
 
 impl<R: Respond> Connections<R> {
-    /// Connections, `most` at once, as tasks of a child of `tasks`.
+    /// Connections, as many as `admission` lets in, as tasks of a child of `tasks`; counted in `metrics`.
     pub(super) fn new(
         responder: R,
         tasks: &Tasks,
-        most: usize,
+        admission: Arc<Admission>,
+        metrics: Option<Arc<Metrics>>,
         stall_timeout: Duration,
     ) -> Arc<Self> {
+        let tasks = tasks.child();
         Arc::new(Self {
             responder: Arc::new(responder),
-            tasks: tasks.child(),
             cut: CancellationToken::new(),
-            slots: Arc::new(Semaphore::new(most)),
-            handshakes: Semaphore::new(HANDSHAKES),
+            admission,
+            refusals: Refusals::new(&tasks, metrics.clone()),
+            metrics,
+            tasks,
             stall_timeout,
         })
     }
@@ -75,11 +84,21 @@ impl<R: Respond> Connections<R> {
     ) {
         let connections = Arc::clone(self);
         accepting.spawn_until_stop(async move {
-            // The semaphore is never closed; beyond its slots, clients wait in the kernel's queue.
-            while let Ok(slot) = Arc::clone(&connections.slots).acquire_owned().await {
+            loop {
                 let (stream, client) = listener.accept().await;
+                let slot = match connections.admission.admit(client.ip()) {
+                    Ok(slot) => slot,
+                    Err(full) => {
+                        // A handshake costs more than there is to say.
+                        let told = tls.is_none().then_some(stream);
+                        connections.refusals.refuse(client, full, told);
+                        continue;
+                    }
+                };
                 let (this, tls) = (Arc::clone(&connections), tls.clone());
                 connections.tasks.spawn(async move {
+                    let counted = this.metrics.as_ref();
+                    let _counted = counted.map(|to| Counted::by(&to.downstream.connections));
                     this.connection(stream, client, tls).await;
                     drop(slot);
                 });
@@ -104,29 +123,24 @@ impl<R: Respond> Connections<R> {
     }
 
     async fn connection(&self, stream: TcpStream, client: SocketAddr, tls: Option<TlsAcceptor>) {
-        let stream = StallGuard::new(stream, self.stall_timeout);
+        prepare(&stream, self.stall_timeout);
+        let stream = StallGuard::new(Lingering::new(stream), self.stall_timeout);
         let Some(tls) = tls else {
             return self.http1(stream, client).await;
         };
-        let handshake = async {
-            let _permit = self.handshakes.acquire().await.ok()?;
-            Some(tls.accept(stream).await)
-        };
         let stopping = self.tasks.stopping();
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake);
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
         match stopping.run_until_cancelled(handshake).await {
-            Some(Ok(Some(Ok(stream)))) => {
+            Some(Ok(Ok(stream))) => {
                 if stream.get_ref().1.alpn_protocol() == Some(ALPN_H2) {
                     self.http2(stream, client).await;
                 } else {
                     self.http1(stream, client).await;
                 }
             }
-            Some(Ok(Some(Err(error)))) => {
-                tracing::debug!(%client, %error, "tls handshake failed");
-            }
+            Some(Ok(Err(error))) => tracing::debug!(%client, %error, "tls handshake failed"),
             Some(Err(_)) => tracing::debug!(%client, "tls handshake timed out"),
-            Some(Ok(None)) | None => {}
+            None => {}
         }
     }
 
@@ -143,16 +157,18 @@ impl<R: Respond> Connections<R> {
             .keep_alive(true)
             .pipeline_flush(false);
         let connection = builder.serve_connection(TokioIo::new(stream), self.service(client));
-        self.drive(connection, client).await;
+        self.drive(connection, client, None).await;
     }
 
     async fn http2<S>(&self, stream: S, client: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let activity = Activity::new();
         let mut builder = http2::Builder::new(Streams {
             tasks: self.tasks.clone(),
             stall_timeout: self.stall_timeout,
+            activity: Arc::clone(&activity),
         });
         builder
             .timer(TokioTimer::new())
@@ -162,10 +178,12 @@ impl<R: Respond> Connections<R> {
             .max_concurrent_streams(STREAMS)
             .max_send_buf_size(HEAD_BYTES)
             .max_header_list_size(HEAD_LIST_BYTES)
+            .max_pending_accept_reset_streams(UNSEEN_RESETS)
+            .max_local_error_reset_streams(FAULTY_STREAMS)
             .keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         let connection = builder.serve_connection(TokioIo::new(stream), self.service(client));
-        self.drive(connection, client).await;
+        self.drive(connection, client, Some(&activity)).await;
     }
 
     fn service(
@@ -181,18 +199,30 @@ impl<R: Respond> Connections<R> {
         service_fn(move |request: Request<Incoming>| {
             let responder = Arc::clone(&responder);
             async move {
-                let (head, _body) = request.into_parts();
-                Ok(responder.respond(client, head).await)
+                let (head, body) = request.into_parts();
+                // Nothing here takes a body. In HTTP/1 its connection ends, rather than reading it to its end.
+                let ends = head.version < Version::HTTP_2 && !body.is_end_stream();
+                let mut response = responder.respond(client, head).await;
+                stall::is_answered();
+                if ends {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                Ok(response)
             }
         })
     }
 
-    /// Runs a connection to its end, asking it to finish when the tasks are told to stop.
-    async fn drive<C: Drain>(&self, connection: C, client: SocketAddr) {
+    /// Runs a connection to its end, asking it to finish when the tasks are told to stop, or when it has streams and
+    /// those of HTTP/2 are idle. HTTP/1 looks after that itself.
+    async fn drive<C: Drain>(&self, connection: C, client: SocketAddr, streams: Option<&Activity>) {
         let mut connection = pin!(connection);
         let stopping = self.tasks.stopping();
         let mut asked = false;
         loop {
+            let idle = if_some(streams, |streams| streams.idle_for(IDLE_TIMEOUT));
+            let over = if_some(streams, |streams| streams.over_after(self.stall_timeout));
+            let flooded = if_some(streams, Activity::flooded);
             tokio::select! {
                 end = connection.as_mut() => {
                     if let Err(error) = end {
@@ -204,9 +234,30 @@ impl<R: Respond> Connections<R> {
                     asked = true;
                     connection.as_mut().finish();
                 }
+                () = idle, if !asked => {
+                    asked = true;
+                    connection.as_mut().finish();
+                }
+                // A client that does not go when asked, or takes nothing of what it was sent, is left.
+                () = over, if asked => return,
+                () = flooded => {
+                    tracing::debug!(%client, "cut a connection that resets most of what it asks for");
+                    return;
+                }
                 () = self.cut.cancelled() => return,
             }
         }
+    }
+}
+
+/// What `future` makes of what is there; never, where there is nothing.
+async fn if_some<'a, T, F: Future<Output = ()>>(
+    value: Option<&'a T>,
+    future: impl FnOnce(&'a T) -> F,
+) {
+    match value {
+        Some(value) => future(value).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -239,34 +290,26 @@ where
     }
 }
 
-/// Lets hyper run the streams of an HTTP/2 connection as tasks that the drain waits for, each cut when it stalls.
-#[derive(Debug, Clone)]
-struct Streams {
-    tasks: Tasks,
-    stall_timeout: Duration,
-}
-
-impl<F> Executor<F> for Streams
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        self.tasks.spawn(watch_stream(stream, self.stall_timeout));
-    }
-}
-
 /// A request's head: bearer tokens and passwords of several KiB, `Range` headers of 16 KiB and more.
-const HEAD_BYTES: usize = 64 * 1024;
+pub(super) const HEAD_BYTES: usize = 64 * 1024;
 /// In HTTP/2 every field counts 32 bytes more (RFC 9113, section 6.5.2).
 const HEAD_LIST_BYTES: u32 = 64 * 1024 + 100 * 32;
 /// Above the head's size: hyper's buffer, which also bounds what a body may be ahead of its socket.
 const SLACK_BYTES: usize = 4 * 1024;
-/// From the accept or the last answer to the end of the next head: cuts slow heads and idle connections alike.
+/// From the accept or the last answer to the end of the next head: cuts slow heads and idle connections alike. Clients
+/// keep idle connections for 90 s (Go) or less, and connect anew where we were first.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Without a stream, in HTTP/2.
+const IDLE_TIMEOUT: Duration = HEADER_READ_TIMEOUT;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes at once: well below the connections, so that clients who never finish theirs cannot take all of those.
-const HANDSHAKES: usize = 1024;
+/// Streams of a connection at once: a node pulls a dozen layers in a few parts each (RFC 9113, section 6.5.2, asks for
+/// 100 or more).
 const STREAMS: u32 = 128;
+/// Streams that a client may reset before we have looked at them.
+const UNSEEN_RESETS: usize = 32;
+/// Streams that we may have to reset for what a client did wrong, before its connection is cut.
+const FAULTY_STREAMS: usize = 256;
+/// A client that does not answer a ping is gone.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// For tasks that were cut to be gone.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::admin::Admin;
+use super::admission::{Admission, Capacity};
 use super::backend::Content;
 use super::connection::Connections;
 use super::listener::{BindError, Listener};
@@ -57,7 +58,17 @@ impl Server {
         let addresses = |listeners: &[Listener]| listeners.iter().map(Listener::address).collect();
 
         let stall = config.limits.stall_timeout;
-        let service = Service::new(config, content, Arc::clone(&metrics), instance_id);
+        let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let capacity = Capacity::new(&config.limits, open_files.unwrap_or(u64::MAX));
+        let admission = Admission::new(capacity);
+        let service = Service::new(
+            config,
+            content,
+            Arc::clone(&admission),
+            Arc::clone(&metrics),
+            instance_id,
+        );
+        let shown = Some(Arc::clone(&metrics));
         let admin_service = Admin {
             metrics,
             readiness: readiness.clone(),
@@ -68,9 +79,15 @@ impl Server {
             admin_address: admin.first().map(Listener::address),
             readiness: readiness.clone(),
             accepting: tasks.child(),
-            clients: Connections::new(service, tasks, CONNECTIONS, stall),
+            clients: Connections::new(service, tasks, admission, shown, stall),
             admin_accepting: tasks.child(),
-            admin: Connections::new(admin_service, tasks, ADMIN_CONNECTIONS, stall),
+            admin: Connections::new(
+                admin_service,
+                tasks,
+                Admission::new(ADMIN_CAPACITY),
+                None,
+                stall,
+            ),
         };
         for listener in plain {
             server.clients.accept(listener, None, &server.accepting);
@@ -113,8 +130,10 @@ impl Server {
     }
 }
 
-/// Connections of clients at once; beyond, they wait to be accepted.
-const CONNECTIONS: usize = 8192;
-const ADMIN_CONNECTIONS: usize = 64;
+/// Connections to the admin listener; an operator's probes come from few addresses.
+const ADMIN_CAPACITY: Capacity = Capacity {
+    total: 64,
+    per_client: 48,
+};
 /// For tasks that have nothing to finish.
 const STOP_WAIT: Duration = Duration::from_secs(1);

@@ -1,10 +1,11 @@
 //! Listening sockets: opened with clear errors, accepting through every passing trouble.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 /// An open listening socket.
@@ -90,60 +91,131 @@ impl Listener {
         self.address
     }
 
-    /// The next connection. Errors of the system (out of descriptors, out of memory) are logged and waited out.
+    /// The next connection.
     pub(super) async fn accept(&self) -> (TcpStream, SocketAddr) {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match self.socket.accept().await {
-                Ok((stream, peer)) => {
-                    prepare(&stream);
-                    return (stream, peer);
+        persist(self.address, || self.socket.accept()).await
+    }
+}
+
+/// What `accept` gives at last. Errors of the system (out of descriptors, out of memory) are waited out, each longer than
+/// the one before, and logged at the first and when they are over.
+async fn persist<T, F>(address: SocketAddr, mut accept: impl FnMut() -> F) -> T
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let mut pause = FIRST_PAUSE;
+    let mut failures = 0_u64;
+    loop {
+        match accept().await {
+            Ok(accepted) => {
+                if failures > 0 {
+                    tracing::info!(%address, failures, "accepting connections again");
                 }
-                Err(error) if is_of_one_connection(&error) => {
-                    tracing::debug!(%error, "a connection was gone before it was accepted");
-                }
-                Err(error) => {
+                return accepted;
+            }
+            Err(error) if is_of_one_connection(&error) => {
+                tracing::debug!(%error, "a connection was gone before it was accepted");
+            }
+            Err(error) => {
+                if failures == 0 {
                     tracing::warn!(
-                        address = %self.address, %error, pause_ms = pause.as_millis(),
-                        "cannot accept connections; raise the limit of open files if it is that"
+                        %address, %error,
+                        "cannot accept connections, trying on; raise the limit of open files if it is that"
                     );
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
+                failures += 1;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
 }
 
-/// Whether the error concerns the connection that was to be accepted, not the listener.
+/// Whether the error concerns the connection that was to be accepted, which is gone from the queue with it, not the
+/// listener (accept(2), "Error handling").
 fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
+    use rustix::io::Errno;
+    let passing = [
+        Errno::CONNABORTED,
+        Errno::CONNRESET,
+        Errno::INTR,
+        Errno::NETDOWN,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::HOSTUNREACH,
+        Errno::OPNOTSUPP,
+        Errno::NETUNREACH,
+        Errno::PERM,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
 }
 
-/// Answers go out at once, and a slow client holds little of the kernel's memory. Both only make things better, so a
-/// system that refuses is not an error.
-fn prepare(stream: &TcpStream) {
+/// Has answers go out at once, a slow client hold little of the kernel's memory, and one that has vanished be noticed,
+/// also after we have closed. All only make things better, so a system that refuses is not an error.
+pub(super) fn prepare(stream: &TcpStream, stall_timeout: Duration) {
     let _ = stream.set_nodelay(true);
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(PROBE_AFTER)
+        .with_interval(PROBE_EVERY);
+    let _ = socket.set_tcp_keepalive(&keepalive);
     #[cfg(target_os = "linux")]
-    let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
+    {
+        let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
+        let _ = socket.set_tcp_user_timeout(Some(stall_timeout));
+    }
 }
 
 /// Connections that the kernel keeps for us before we accept them.
 const BACKLOG: i32 = 1024;
 /// Unsent bytes beyond which the kernel takes no more: keeps the throughput and bounds the memory of slow readers.
 const UNSENT_BYTES: u32 = 256 * 1024;
+/// Silence after which the kernel asks whether the client is still there, and how often it asks before it gives up after
+/// `stall_timeout`.
+const PROBE_AFTER: Duration = Duration::from_secs(30);
+const PROBE_EVERY: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
+    use rustix::io::Errno;
+    use tokio::time::Instant;
+
     use super::*;
+
+    /// How long it takes to accept when it first fails like this.
+    async fn waits(failures: &[Errno]) -> Duration {
+        let mut failures: VecDeque<_> = failures.iter().copied().collect();
+        let started = Instant::now();
+        let accepted = persist(([127, 0, 0, 1], 1).into(), || {
+            let next = failures.pop_front();
+            async move { next.map_or(Ok(7), |errno| Err(errno.into())) }
+        });
+        assert_eq!(accepted.await, 7);
+        started.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn errors_of_the_system_are_waited_out_longer_and_longer() {
+        assert_eq!(waits(&[]).await, Duration::ZERO);
+        let once = waits(&[Errno::MFILE]).await;
+        assert!(once >= FIRST_PAUSE && once < 2 * FIRST_PAUSE, "{once:?}");
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            let waited = waits(&[errno; 20]).await;
+            assert!(waited > 10 * LONGEST_PAUSE, "{waited:?}");
+            assert!(waited < 20 * LONGEST_PAUSE, "{waited:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn errors_of_one_connection_hold_up_no_other() {
+        let failures = [Errno::CONNABORTED, Errno::PROTO, Errno::HOSTUNREACH].repeat(100);
+        assert_eq!(waits(&failures).await, Duration::ZERO);
+    }
 
     #[tokio::test]
     async fn an_address_in_use_is_named_with_advice() {

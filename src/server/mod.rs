@@ -6,6 +6,7 @@
 //! `upstream` that it passes on), the chunks of `flight::ports`, `oci`, `config` values, `telemetry` and `runtime`.
 
 mod admin;
+mod admission;
 mod answer;
 mod backend;
 mod body;
@@ -15,12 +16,15 @@ mod connection;
 mod file;
 mod handlers;
 mod lifecycle;
+mod linger;
 mod listener;
 mod record;
+mod refusal;
 mod reject;
 mod request_id;
 mod service;
 mod stall;
+mod streams;
 mod tls;
 
 #[cfg(test)]

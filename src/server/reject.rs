@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{ALLOW, CONTENT_RANGE, HeaderName, HeaderValue, RETRY_AFTER};
 
+use super::admission::Full;
 use super::answer::Answer;
 use super::request_id::RequestId;
 use crate::oci::{ContentRange, ErrorBody, ErrorCode, Route, RouteError};
@@ -91,6 +92,39 @@ impl Rejection {
             ErrorCode::Unsupported,
             "catalog_off",
             "the catalog is turned off: its operator can set `catalog = true`",
+        )
+    }
+
+    /// There is no room for more connections, or requests on them. A `503` sends clients to the next mirror.
+    pub(super) fn full(full: Full) -> Self {
+        let (reason, message) = match full {
+            Full::Total => (
+                "max_connections",
+                "this cache serves as many clients as it may: ask again, or have its operator raise \
+                 `limits.max_connections`",
+            ),
+            Full::Client => (
+                "max_connections_per_client",
+                "your address has too much under way at once: ask again, or have the operator raise \
+                 `limits.max_connections_per_client`",
+            ),
+        };
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::Unavailable,
+            reason,
+            message,
+        )
+        .with(RETRY_AFTER, seconds(FULL_WAIT))
+    }
+
+    /// A fault of our own: a panic.
+    pub(super) fn fault() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::Unknown,
+            "panic",
+            "this request met a bug of Layby: report it with what the log says of it",
         )
     }
 
@@ -265,5 +299,7 @@ fn seconds(wait: Duration) -> HeaderValue {
     HeaderValue::from(whole.max(1))
 }
 
+/// Told to clients that there is no room for.
+const FULL_WAIT: Duration = Duration::from_secs(5);
 /// Told to clients where the upstream does not say how long to wait.
 const RATE_LIMIT_WAIT: Duration = Duration::from_secs(60);

@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::header::{HeaderMap, VIA};
 use http::request::Parts;
 use http::{Response, Version};
 use tokio::time::Instant;
 
+use super::admission::{Admission, Slot};
 use super::answer::{API_VERSION, Answer};
 use super::backend::Content;
 use super::body::ResponseBody;
@@ -33,6 +36,7 @@ pub(super) struct Service {
     pub(super) clients: Clients,
     /// Whether `/v2/_catalog` is answered.
     pub(super) catalog: bool,
+    admission: Arc<Admission>,
     metrics: Arc<Metrics>,
     header_timeout: Duration,
     /// Which `Via` is our own.
@@ -57,6 +61,7 @@ impl Service {
     pub(super) fn new(
         config: &Config,
         content: Arc<dyn Content>,
+        admission: Arc<Admission>,
         metrics: Arc<Metrics>,
         instance_id: &str,
     ) -> Self {
@@ -65,6 +70,7 @@ impl Service {
             reads: FileReads::new(),
             clients: Clients::new(&config.clients),
             catalog: config.catalog,
+            admission,
             metrics,
             header_timeout: config.limits.header_timeout,
             instance_id: instance_id.into(),
@@ -104,6 +110,26 @@ impl Service {
             .await
             .unwrap_or_else(|_| Err(Rejection::too_slow()))
     }
+
+    /// The same, if there is room for the request; whatever happens to it happens to no other.
+    async fn answer_alone(
+        &self,
+        client: SocketAddr,
+        request: &Parts,
+        record: &mut Record,
+    ) -> (Result<Answer, Rejection>, Option<Slot>) {
+        // In HTTP/1 the connection's own slot is for its only request.
+        let slot = match request.version {
+            Version::HTTP_2 => match self.admission.admit(client.ip()) {
+                Ok(slot) => Some(slot),
+                Err(full) => return (Err(Rejection::full(full)), None),
+            },
+            _ => None,
+        };
+        let answer = AssertUnwindSafe(self.answer(client, request, record)).catch_unwind();
+        let answer = answer.await.unwrap_or_else(|_| Err(Rejection::fault()));
+        (answer, slot)
+    }
 }
 
 impl Respond for Service {
@@ -116,7 +142,8 @@ impl Respond for Service {
             &request.method,
             request.uri.path(),
         );
-        let answer = match self.answer(client, &request, &mut record).await {
+        let (answer, slot) = self.answer_alone(client, &request, &mut record).await;
+        let answer = match answer {
             Ok(answer) => answer,
             Err(rejection) => {
                 record.set_error(rejection.reason(), rejection.message());
@@ -127,7 +154,9 @@ impl Respond for Service {
         if request.uri.path() != "/healthz" {
             answer = answer.with_static(API_VERSION, "registry/2.0");
         }
-        answer.into_response(&request.method, record)
+        answer
+            .into_response(&request.method, record)
+            .map(|body| body.holding(slot))
     }
 }
 

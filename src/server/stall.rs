@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -118,17 +119,20 @@ struct StreamProgress {
     /// When bytes were last handed over, if no more have been asked for since. hyper asks when the stream's window has
     /// room again.
     handed_over: Mutex<Option<Instant>>,
+    /// Whether there is an answer.
+    answered: AtomicBool,
 }
 
 /// Runs `stream`, which serves one HTTP/2 stream, until it ends, or drops it, and thereby resets it, when its client
-/// has taken nothing of the body for `limit`.
-pub(super) async fn watch_stream<F: Future<Output = ()>>(stream: F, limit: Duration) {
+/// has taken nothing of the body for `limit`. Whether the request was answered.
+pub(super) async fn watch_stream<F: Future<Output = ()>>(stream: F, limit: Duration) -> bool {
     let progress = Arc::new(StreamProgress::default());
     let stalled = Arc::clone(&progress).stalled(limit);
     tokio::select! {
-        () = STREAM.scope(progress, stream) => {}
+        () = STREAM.scope(Arc::clone(&progress), stream) => {}
         () = stalled => tracing::debug!("reset a stream whose client took nothing within stall_timeout"),
     }
+    progress.answered.load(Ordering::Relaxed)
 }
 
 impl StreamProgress {
@@ -143,6 +147,11 @@ impl StreamProgress {
             tokio::time::sleep_until(until).await;
         }
     }
+}
+
+/// Takes note, for the stream of this task if it serves one, that its request has an answer.
+pub(super) fn is_answered() {
+    let _ = STREAM.try_with(|progress| progress.answered.store(true, Ordering::Relaxed));
 }
 
 /// Takes note, for the stream of this task if it serves one, that its body is asked for bytes.

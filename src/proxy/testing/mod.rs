@@ -191,6 +191,8 @@ impl World {
             revalidate_timeout: 3 * SECOND,
             stall_timeout: 30 * SECOND,
             shutdown_grace: 30 * SECOND,
+            max_connections: None,
+            max_connections_per_client: None,
         };
         let remotes = ["docker.io", "ghcr.io"].map(|name| {
             let remote = Remote {

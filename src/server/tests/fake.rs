@@ -141,6 +141,7 @@ impl Content for Fake {
     ) -> BoxFuture<'a, Result<ManifestAnswer, Error>> {
         Box::pin(async move {
             *self.call.lock() = Some(call.clone());
+            assert_ne!(reference.to_string(), "panic", "on purpose");
             if *self.hangs.lock() {
                 std::future::pending::<()>().await;
             }

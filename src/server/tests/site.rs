@@ -47,6 +47,8 @@ pub(super) fn config() -> Config {
             revalidate_timeout: Duration::from_secs(3),
             stall_timeout: Duration::from_secs(30),
             shutdown_grace: Duration::from_secs(30),
+            max_connections: None,
+            max_connections_per_client: None,
         },
         log: Log {
             format: LogFormat::Auto,

@@ -13,19 +13,23 @@ use tokio_rustls::client::TlsStream;
 
 use super::site::config;
 use super::{Site, digest_of};
-use crate::config::TlsListener;
+use crate::config::{Config, TlsListener};
 use crate::proxy::BrokenBody;
 use crate::runtime::Tasks;
 
 /// A site with a TLS listener, and who trusts it.
-struct Secure {
-    site: Site,
+pub(super) struct Secure {
+    pub(super) site: Site,
     roots: RootCertStore,
     _dir: tempfile::TempDir,
 }
 
 impl Secure {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
+        Self::with(config())
+    }
+
+    pub(super) fn with(mut config: Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let pair = rcgen::generate_simple_self_signed(vec!["layby.test".to_owned()]).unwrap();
         let tls = TlsListener {
@@ -37,7 +41,6 @@ impl Secure {
         std::fs::write(&tls.key_file, pair.signing_key.serialize_pem()).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(pair.cert.der().clone()).unwrap();
-        let mut config = config();
         config.tls = Some(tls);
         Self {
             site: Site::with(&config),
@@ -46,7 +49,7 @@ impl Secure {
         }
     }
 
-    async fn connect(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
+    pub(super) async fn connect(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -66,7 +69,7 @@ impl Secure {
         stream
     }
 
-    async fn http2(&self, tasks: &Tasks) -> SendRequest<Empty<Bytes>> {
+    pub(super) async fn http2(&self, tasks: &Tasks) -> SendRequest<Empty<Bytes>> {
         let stream = TokioIo::new(self.connect(b"h2").await);
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
@@ -79,7 +82,11 @@ impl Secure {
     }
 }
 
-fn request(method: &str, path: &str, header: Option<(&str, &str)>) -> http::Request<Empty<Bytes>> {
+pub(super) fn request(
+    method: &str,
+    path: &str,
+    header: Option<(&str, &str)>,
+) -> http::Request<Empty<Bytes>> {
     let mut request = http::Request::builder()
         .method(method)
         .uri(format!("https://layby.test{path}"));

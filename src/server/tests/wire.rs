@@ -1,10 +1,10 @@
 //! A client of bytes: writes what it is told and reads what comes, knowing just enough to tell a whole body from a
 //! broken one.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 pub(super) struct Wire {
     stream: BufReader<TcpStream>,
@@ -26,6 +26,20 @@ impl Wire {
         Self {
             stream: BufReader::new(stream),
         }
+    }
+
+    /// Connects from this address of the loopback network.
+    pub(super) async fn connect_from(from: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        Self {
+            stream: BufReader::new(socket.connect(address).await.unwrap()),
+        }
+    }
+
+    /// Writes to a server that may be gone.
+    pub(super) async fn try_write(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
     }
 
     pub(super) async fn write(&mut self, bytes: &[u8]) {

@@ -96,6 +96,8 @@ fn bare_config() -> Config {
             revalidate_timeout: Duration::from_secs(3),
             stall_timeout: Duration::from_secs(30),
             shutdown_grace: Duration::from_secs(30),
+            max_connections: None,
+            max_connections_per_client: None,
         },
         log: config::Log {
             format: config::LogFormat::Auto,
