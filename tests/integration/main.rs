@@ -12,6 +12,7 @@ mod lists;
 mod log;
 mod membership;
 mod offline;
+mod peers;
 mod routing;
 mod support;
 mod tags;

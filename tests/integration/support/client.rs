@@ -2,7 +2,7 @@
 //! wire. It can read a little, wait, vanish, and tell a body that ended from one that broke off.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -63,12 +63,30 @@ impl Wire {
         Self::over(tcp, address)
     }
 
+    /// Connects from this address of the loopback network.
+    pub(crate) async fn connect_from(client: Ipv4Addr, address: SocketAddr) -> Self {
+        Self::connect_by(&|_| Ok(()), client, address).await
+    }
+
     /// Connects with so small a buffer that what is not read stays with the server.
     pub(crate) async fn connect_narrow(address: SocketAddr) -> Self {
+        Self::connect_narrow_from(Ipv4Addr::LOCALHOST, address).await
+    }
+
+    /// The same, from this address of the loopback network.
+    pub(crate) async fn connect_narrow_from(client: Ipv4Addr, address: SocketAddr) -> Self {
+        let narrow = |socket: &TcpSocket| socket.set_recv_buffer_size(16 * 1024);
+        Self::connect_by(&narrow, client, address).await
+    }
+
+    async fn connect_by(
+        prepare: &(dyn Fn(&TcpSocket) -> io::Result<()> + Sync),
+        client: Ipv4Addr,
+        address: SocketAddr,
+    ) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
-        socket
-            .set_recv_buffer_size(16 * 1024)
-            .expect("a small buffer");
+        prepare(&socket).expect("a socket can be set up");
+        socket.bind((client, 0).into()).expect("an address");
         let tcp = soon("connection", socket.connect(address)).await;
         Self::over(tcp.expect("connects"), address)
     }
