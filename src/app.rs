@@ -62,8 +62,9 @@ pub struct App {
 impl App {
     /// Opens the data directory and the listeners, and serves. No upstream is asked for that.
     pub async fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
-        let (tasks, store_tasks) = (Tasks::new(), Tasks::new());
         let metrics = Arc::new(Metrics::default());
+        let tasks = Tasks::counted_by(&metrics.process.tasks);
+        let store_tasks = Tasks::counted_by(&metrics.process.tasks);
         let readiness = Readiness::new();
         let Environment { clock, files } = environment;
         let options = StoreOptions {

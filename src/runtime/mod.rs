@@ -1,6 +1,6 @@
 //! What every long-running part stands on: owned tasks, shutdown, readiness, the clock.
 //!
-//! The only place that spawns tasks. Imports nothing of this crate.
+//! The only place that spawns tasks. Imports `telemetry` for the gauge of tasks.
 
 mod clock;
 mod pool;

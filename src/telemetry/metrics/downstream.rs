@@ -5,15 +5,24 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 /// Counters of the server side.
 #[derive(Debug)]
 pub struct DownstreamMetrics {
+    /// Clients' connections that are being served. The RAII values that move it live in `server/`.
+    pub connections: Gauge,
+    connections_refused: Family<RefusedLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     served_bytes: Family<ServedLabels, Counter>,
     time_to_first_byte: Family<FirstByteLabels, Histogram>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,12 +46,24 @@ struct FirstByteLabels {
 impl DownstreamMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
+            connections: Gauge::default(),
+            connections_refused: Family::default(),
             requests: Family::default(),
             served_bytes: Family::default(),
             time_to_first_byte: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.0005, 4.0, 9))
             }),
         };
+        registry.register(
+            "connections",
+            "Clients' connections being served",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Clients' connections beyond a limit",
+            metrics.connections_refused.clone(),
+        );
         registry.register("requests", "Requests answered", metrics.requests.clone());
         registry.register(
             "served_bytes",
@@ -55,6 +76,13 @@ impl DownstreamMetrics {
             metrics.time_to_first_byte.clone(),
         );
         metrics
+    }
+
+    /// Counts a connection that was not taken; `reason` says which limit was reached.
+    pub fn refused(&self, reason: &'static str) {
+        self.connections_refused
+            .get_or_create(&RefusedLabels { reason })
+            .inc();
     }
 
     /// Counts an answered request.

@@ -5,13 +5,16 @@
 mod cache;
 mod downstream;
 mod flight;
+mod process;
 mod upstream;
 
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 pub use cache::CacheMetrics;
 pub use downstream::DownstreamMetrics;
 pub use flight::FlightMetrics;
+pub use process::ProcessMetrics;
 pub use upstream::UpstreamMetrics;
 
 /// All metrics of one instance.
@@ -25,6 +28,8 @@ pub struct Metrics {
     pub flight: FlightMetrics,
     /// What is on disk.
     pub cache: CacheMetrics,
+    /// What the process itself holds.
+    pub process: ProcessMetrics,
     registry: Registry,
 }
 
@@ -36,6 +41,7 @@ impl Default for Metrics {
             upstream: UpstreamMetrics::register(&mut registry),
             flight: FlightMetrics::register(&mut registry),
             cache: CacheMetrics::register(&mut registry),
+            process: ProcessMetrics::register(&mut registry),
             registry,
         }
     }
@@ -48,6 +54,25 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
+    }
+}
+
+/// One of what a gauge counts, for as long as it lives.
+#[derive(Debug)]
+#[must_use = "it counts only while it is kept"]
+pub struct Counted(Gauge);
+
+impl Counted {
+    /// One more.
+    pub fn by(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -64,6 +89,7 @@ mod tests {
         metrics
             .downstream
             .first_byte("hit", std::time::Duration::from_millis(1));
+        metrics.downstream.refused("total");
         metrics.upstream.request("docker.io", "blob", "200");
         metrics.upstream.received("docker.io", 1);
         metrics.upstream.wasted("docker.io", 1);
@@ -78,6 +104,9 @@ mod tests {
         for name in [
             "requests_total{",
             "served_bytes_total{",
+            "connections ",
+            "connections_refused_total{",
+            "tasks ",
             "upstream_requests_total{",
             "upstream_bytes_total{",
             "upstream_wasted_bytes_total{",
