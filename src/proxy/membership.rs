@@ -17,7 +17,7 @@ use crate::upstream::Call;
 
 use super::context::Context;
 use super::recent::Recent;
-use super::singles::Singles;
+use super::singles::{Singles, Subject};
 use super::{Error, Place, What};
 
 /// Proofs of all repositories.
@@ -42,6 +42,12 @@ pub(super) struct Proof {
 }
 
 type Key = (Place, Digest);
+
+impl Subject for Key {
+    fn awaited(&self) -> &str {
+        self.0.upstream.as_str()
+    }
+}
 
 /// Most proofs in memory.
 const HOT: u64 = 65_536;

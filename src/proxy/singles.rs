@@ -35,6 +35,18 @@ struct Work<T> {
 /// Holds `None` until the work has ended; closed without a value when it was dropped.
 type Outcome<T> = watch::Receiver<Option<Result<T, Error>>>;
 
+/// What work is for, and whom it waits for: those whose time is up are told.
+pub(super) trait Subject {
+    /// Name of the upstream, or whatever else it is.
+    fn awaited(&self) -> &str;
+}
+
+impl Subject for () {
+    fn awaited(&self) -> &'static str {
+        "the data directory"
+    }
+}
+
 /// Whether a waiter started the work or found it under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -47,7 +59,7 @@ const ENOUGH: Duration = Duration::from_secs(1);
 
 impl<K, T> Singles<K, T>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Subject + Clone + Eq + Hash + Send + 'static,
     T: Clone + Send + Sync + 'static,
 {
     pub(super) fn new(tasks: Tasks) -> Self {
@@ -72,7 +84,7 @@ where
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let (joined, role) = self.join(key, deadline, &work);
-        let result = wait(joined.outcome, deadline).await;
+        let result = wait(joined.outcome, deadline, key).await;
         let soon = Instant::now() + ENOUGH;
         let had_no_time = role == Role::Joiner
             && joined.deadline <= soon
@@ -82,7 +94,7 @@ where
             );
         if had_no_time && deadline > soon {
             let (joined, role) = self.join(key, deadline, &work);
-            return Ok((wait(joined.outcome, deadline).await?, role));
+            return Ok((wait(joined.outcome, deadline, key).await?, role));
         }
         Ok((result?, role))
     }
@@ -124,7 +136,11 @@ where
 }
 
 /// The outcome of work, if it has one until `deadline`.
-async fn wait<T: Clone>(mut outcome: Outcome<T>, deadline: Instant) -> Result<T, Error> {
+async fn wait<T: Clone>(
+    mut outcome: Outcome<T>,
+    deadline: Instant,
+    subject: &impl Subject,
+) -> Result<T, Error> {
     let ended = timeout_at(deadline, outcome.wait_for(Option::is_some)).await;
     match ended {
         Ok(Ok(result)) => match &*result {
@@ -133,7 +149,7 @@ async fn wait<T: Clone>(mut outcome: Outcome<T>, deadline: Instant) -> Result<T,
         },
         Ok(Err(_dropped)) => Err(Error::Stopping),
         Err(_elapsed) => Err(Error::Upstream(upstream::Error::Unavailable {
-            message: "the upstream gave no answer in time; ask again".to_owned(),
+            message: format!("{} gave no answer in time; ask again", subject.awaited()),
         })),
     }
 }
@@ -196,5 +212,14 @@ mod tests {
         let (result, asked) = joined(20 * SECOND, SECOND).await;
         assert!(result.is_err());
         assert_eq!(asked, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_time_is_up_is_told_whom_it_waited_for() {
+        let singles = Singles::new(Tasks::new());
+        let deadline = Instant::now() + SECOND;
+        let never = std::future::pending::<Result<(), Error>>;
+        let failure = singles.run(&(), deadline, never).await.unwrap_err();
+        assert!(failure.to_string().starts_with("the data directory gave"));
     }
 }

@@ -24,7 +24,7 @@ use super::context::Context;
 use super::freshness::{self, Freshness};
 use super::manifests::Manifests;
 use super::recent::Recent;
-use super::singles::{Role, Singles};
+use super::singles::{Role, Singles, Subject};
 use super::{CacheOutcome, Error, ListAnswer, Place, StaleReason, What};
 
 use record::ListRecord;
@@ -251,6 +251,12 @@ impl Lists {
             CacheOutcome::Stale(reason),
             Some(freshness::warning(reason)),
         )
+    }
+}
+
+impl Subject for ListKey {
+    fn awaited(&self) -> &str {
+        self.place.upstream.as_str()
     }
 }
 

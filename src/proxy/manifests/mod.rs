@@ -22,7 +22,7 @@ use crate::upstream::{self, Call};
 
 use super::context::Context;
 use super::recent::Recent;
-use super::singles::{Role, Singles};
+use super::singles::{Role, Singles, Subject};
 use super::{BypassReason, CacheOutcome, Error, ManifestAnswer, Place, What};
 
 use held::ManifestRecord;
@@ -299,6 +299,12 @@ impl Manifests {
             .entry(key)
             .or_insert_with(|| Arc::new(held))
             .into_value()
+    }
+}
+
+impl Subject for Key {
+    fn awaited(&self) -> &str {
+        self.place.upstream.as_str()
     }
 }
 

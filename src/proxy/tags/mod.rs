@@ -25,7 +25,7 @@ use super::context::Context;
 use super::freshness::{self, Freshness};
 use super::manifests::{Found, Held, Manifests};
 use super::recent::Recent;
-use super::singles::{Role, Singles};
+use super::singles::{Role, Singles, Subject};
 use super::{CacheOutcome, Error, ManifestAnswer, Place, StaleReason, What};
 
 use record::{Entry, TagRecord};
@@ -233,6 +233,12 @@ impl Tags {
                 None
             }
         }
+    }
+}
+
+impl Subject for TagKey {
+    fn awaited(&self) -> &str {
+        self.place.upstream.as_str()
     }
 }
 
