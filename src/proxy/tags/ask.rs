@@ -11,7 +11,7 @@ use crate::flight::ports::BoxFuture;
 use crate::oci::{Digest, Reference};
 use crate::upstream::{self, Call, ManifestHead};
 
-use super::record::{Entry, TagRecord};
+use super::record::{Entry, TagRecord, Withdrawn};
 use super::{
     CacheOutcome, Error, Found, Freshness, Held, StaleReason, TagKey, Tags, What, freshness,
 };
@@ -51,15 +51,15 @@ impl Tags {
         };
         match &found {
             Ok(_) => self.failures.forget(&key),
-            Err(error) => self.failed(&key, known.is_some(), error),
+            Err(error) => self.failed(&key, known.as_deref(), asked, error).await,
         }
         found
     }
 
     /// Only what an upstream says with authority is remembered of a tag that is not stored; of one that is, any
     /// failure, so that the next requests have their stale answer at once.
-    fn failed(&self, key: &TagKey, known: bool, error: &Error) {
-        let could_be_stale = known && freshness::stale_reason(error).is_some();
+    async fn failed(&self, key: &TagKey, known: Option<&Entry>, asked: Instant, error: &Error) {
+        let could_be_stale = known.is_some() && freshness::stale_reason(error).is_some();
         if could_be_stale {
             warn!(upstream = %key.place.upstream, repository = %key.place.repository, tag = %key.tag,
                 reason = error.reason(), %error, "a tag could not be revalidated");
@@ -68,6 +68,26 @@ impl Tags {
             self.failures
                 .put(key.clone(), self.ctx.now(), error.clone());
         }
+        if let Some(known) = known
+            && let Some(how) = Withdrawn::by(error)
+        {
+            self.withdraw(key, known, asked, how).await;
+        }
+    }
+
+    /// Keeps in mind that the upstream took the tag away, until it says otherwise.
+    async fn withdraw(&self, key: &TagKey, old: &Entry, asked: Instant, how: Withdrawn) {
+        if old.record.withdrawn == Some(how) {
+            return;
+        }
+        let Some(held) = self.manifests.held(&key.place, &old.record.digest).await else {
+            return;
+        };
+        let record = TagRecord {
+            withdrawn: Some(how),
+            ..old.record.clone()
+        };
+        self.put(key, Some(old), record, &held, asked).await;
     }
 
     /// Asks about a known tag; in a hurry, since an old answer would do, for a moment only.
@@ -103,7 +123,7 @@ impl Tags {
         if let Ok(found) = timeout(self.ctx.revalidate_timeout, &mut asking).await {
             return found;
         }
-        self.follow(key, asking);
+        self.follow(key, entry, asked, asking);
         Err(Error::Upstream(upstream::Error::Unavailable {
             message: format!(
                 "{} did not answer within revalidate_timeout ({:?})",
@@ -135,11 +155,12 @@ impl Tags {
 
     /// Nobody waits for a late answer any more, but what it says still counts: else an upstream that is always a little
     /// too slow would never move a tag.
-    fn follow(self: &Arc<Self>, key: &TagKey, asking: Asking) {
-        let (this, key) = (Arc::clone(self), key.clone());
+    fn follow(self: &Arc<Self>, key: &TagKey, known: &Arc<Entry>, asked: Instant, asking: Asking) {
+        let (this, key, known) = (Arc::clone(self), key.clone(), Arc::clone(known));
         let late = async move {
-            if asking.await.is_ok() {
-                this.failures.forget(&key);
+            match asking.await {
+                Ok(_) => this.failures.forget(&key),
+                Err(error) => this.failed(&key, Some(&known), asked, &error).await,
             }
         };
         self.ctx.tasks.spawn_until_stop(late.in_current_span());
@@ -226,11 +247,23 @@ impl Tags {
             etag,
             fetched: unmoved.map_or(now, |old| old.record.fetched),
             validated: now,
+            withdrawn: None,
         };
-        let (entry, save) = Entry::followed_by(old, record.clone(), question.asked);
+        self.put(key, old, record, held, question.asked).await;
+    }
+
+    /// Has `record`, which a question asked at `asked` led to, follow `old`.
+    async fn put(
+        &self,
+        key: &TagKey,
+        old: Option<&Entry>,
+        record: TagRecord,
+        held: &Arc<Held>,
+        asked: Instant,
+    ) {
+        let (entry, save) = Entry::followed_by(old, record.clone(), asked);
         let turned = self.hot.entry(key.clone()).and_compute_with(|current| {
-            let is_late =
-                current.is_some_and(|current| current.value().asked > Some(question.asked));
+            let is_late = current.is_some_and(|current| current.value().asked > Some(asked));
             if is_late {
                 Op::Nop
             } else {

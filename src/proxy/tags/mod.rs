@@ -122,7 +122,7 @@ impl Tags {
         {
             return Some(answer);
         }
-        if freshness != Freshness::Behind {
+        if freshness != Freshness::Behind || entry.record.withdrawn.is_some() {
             return None;
         }
         let held = self
@@ -148,6 +148,7 @@ impl Tags {
     ) -> Option<ManifestAnswer> {
         let reason = freshness::stale_reason(failure)?;
         let entry = self.known(key).await?;
+        let reason = entry.record.reason(reason);
         if !freshness::may_serve(policy, reason, entry.record.validated, self.ctx.now()) {
             return None;
         }

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::oci::{Digest, MediaType};
 
-use super::freshness;
 use super::whole::Whole;
+use super::{Error, StaleReason, freshness};
 
 /// The record `_tags/<tag>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,45 @@ pub(super) struct TagRecord {
     pub(super) fetched: Timestamp,
     /// When the upstream last said that the tag points there.
     pub(super) validated: Timestamp,
+    /// What it has said since, if it has: an outage that follows is no reason to serve what was taken down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) withdrawn: Option<Withdrawn>,
+}
+
+/// How an upstream takes a tag away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Withdrawn {
+    /// It has it no longer.
+    Gone,
+    /// It shows it to us no longer.
+    Denied,
+}
+
+impl Withdrawn {
+    /// What a failure says of the tag; nothing where the upstream did not get to it.
+    pub(super) fn by(failure: &Error) -> Option<Self> {
+        match freshness::stale_reason(failure)? {
+            StaleReason::Gone => Some(Self::Gone),
+            StaleReason::Denied => Some(Self::Denied),
+            _ => None,
+        }
+    }
+}
+
+impl TagRecord {
+    /// Why the tag is served stale, where the present reason is this one.
+    pub(super) fn reason(&self, present: StaleReason) -> StaleReason {
+        match (present, self.withdrawn) {
+            (StaleReason::Unreachable | StaleReason::RateLimited, Some(Withdrawn::Gone)) => {
+                StaleReason::Gone
+            }
+            (StaleReason::Unreachable | StaleReason::RateLimited, Some(Withdrawn::Denied)) => {
+                StaleReason::Denied
+            }
+            _ => present,
+        }
+    }
 }
 
 /// A record in memory.

@@ -281,3 +281,48 @@ async fn what_an_image_lacks_is_not_looked_for_at_every_use() {
     assert_eq!(pulled(&world).await.0, digest(&image("b")));
     assert_eq!(looked(), 0);
 }
+
+/// Else a take-down would end with the upstream's next outage.
+#[tokio::test]
+async fn what_was_taken_down_is_not_brought_back_by_an_outage_or_a_restart() {
+    let strict = TagPolicy {
+        stale_while_revalidate: MINUTE,
+        stale_if_gone: Duration::ZERO,
+        stale_if_denied: Duration::ZERO,
+        ..policy()
+    };
+    for withdrawal in [not_found(), denied()] {
+        let world = warm(&strict).await;
+        world.clock.advance(2 * MINUTE);
+        world.registry.fail_all(&withdrawal);
+        assert!(pull(&world).await.is_err());
+        for outage in [unavailable(), rate_limited()] {
+            world.clock.advance(10 * SECOND);
+            world.registry.fail_all(&outage);
+            assert_eq!(pull(&world).await.unwrap_err().reason(), outage.reason());
+        }
+        world.settled().await;
+        let world = world.restarted(&strict);
+        world.registry.fail_all(&unavailable());
+        assert!(pull(&world).await.is_err());
+
+        world.registry.mend();
+        world.clock.advance(10 * SECOND);
+        assert_eq!(pulled(&world).await.1, CacheOutcome::Revalidated);
+        world.clock.advance(2 * MINUTE);
+        world.registry.fail_all(&unavailable());
+        let stale = CacheOutcome::Stale(StaleReason::Unreachable);
+        assert_eq!(pulled(&world).await.1, stale);
+    }
+}
+
+#[tokio::test]
+async fn what_was_gone_before_an_outage_is_served_for_that_reason() {
+    let world = old().await;
+    world.registry.fail_all(&not_found());
+    let gone = CacheOutcome::Stale(StaleReason::Gone);
+    assert_eq!(pulled(&world).await.1, gone);
+    world.clock.advance(10 * SECOND);
+    world.registry.fail_all(&unavailable());
+    assert_eq!(pulled(&world).await.1, gone);
+}
