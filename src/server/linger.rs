@@ -142,7 +142,7 @@ mod tests {
     async fn a_peer_that_sends_is_heard_to_its_end() {
         let (near, mut far) = tokio::io::duplex(1024);
         let sending = async move {
-            far.write_all(&[0; 100_000]).await.unwrap();
+            far.write_all(&vec![0; 100_000]).await.unwrap();
             assert_eq!(far.read(&mut [0]).await.unwrap(), 0, "told the end");
         };
         let mut stream = Lingering::new(near);

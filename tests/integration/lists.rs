@@ -107,3 +107,35 @@ async fn referrers_are_relayed_with_their_filter_and_their_404() {
         signature.len()
     );
 }
+
+/// From manifests that were pulled, by their subject; the upstream was never asked for the list.
+#[tokio::test(flavor = "multi_thread")]
+async fn offline_referrers_are_found_among_what_is_cached() {
+    let (fake, mut layby, image) = tagged().await;
+    let signature = signature_of(&image);
+    fake.put_manifest(REPOSITORY, OCI_MANIFEST, signature.all());
+    let by_digest = format!("/v2/{REPOSITORY}/manifests/{}", signature.digest());
+    layby.get(&by_digest).await.expect(200);
+    let asked = fake.record().connections();
+    layby
+        .restart_with(|setup| setup.set("", "offline = true"))
+        .await;
+    let path = format!("/v2/{REPOSITORY}/referrers/{}", image.manifest.digest());
+    for (query, found) in [
+        ("", vec![signature.digest().as_str()]),
+        (
+            "?artifactType=application%2Fx.signature",
+            vec![signature.digest().as_str()],
+        ),
+        ("?artifactType=application%2Fx.other", vec![]),
+    ] {
+        let reply = layby.get(&format!("{path}{query}")).await.expect(200);
+        let list = reply.json();
+        let listed = list["manifests"].as_array().expect("a list");
+        let digests: Vec<_> = listed.iter().map(|entry| &entry["digest"]).collect();
+        assert_eq!(digests, found, "{query}");
+        let warning = reply.header("warning").expect("a warning");
+        assert!(warning.contains("cached"), "{warning}");
+    }
+    assert_eq!(fake.record().connections(), asked);
+}

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::fake::{Fake, Rule};
-use crate::support::{Image, KIB, Layby, MIB, Request, Setup, blob_path};
+use crate::fake::{Fake, Protection};
+use crate::support::{Image, KIB, Layby, MIB, Program, Request, Setup, UPSTREAM, blob_path, get};
 
 const REPOSITORY: &str = "org/app";
 
@@ -16,29 +16,8 @@ async fn pulled() -> (Fake, Layby, Image) {
     (fake, layby, image)
 }
 
-/// Pulls an image as a client does; fails unless all of it is right.
 async fn pull(layby: &Layby, image: &Image) {
-    let head = layby
-        .head(&format!("/v2/{REPOSITORY}/manifests/latest"))
-        .await
-        .expect(200);
-    let digest = head
-        .header("docker-content-digest")
-        .expect("a digest")
-        .to_owned();
-    let manifest = layby
-        .get(&format!("/v2/{REPOSITORY}/manifests/{digest}"))
-        .await
-        .expect(200);
-    assert_eq!(manifest.body, image.manifest.all());
-    for blob in image.blobs() {
-        layby.blob(REPOSITORY, blob).await.expect(blob);
-        let part = Request::get(blob_path(REPOSITORY, blob)).range("1-");
-        assert_eq!(
-            part.send_to(layby.address()).await.expect(206).body,
-            blob.read(1..blob.len())
-        );
-    }
+    image.pull(layby.address(), REPOSITORY, "latest").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,41 +78,109 @@ async fn a_warm_image_costs_the_upstream_a_head_and_nothing_else() {
     assert_eq!(all.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_image_that_the_upstream_deleted_or_denies_is_still_there() {
-    let (fake, layby, image) = pulled().await;
-    fake.remove(REPOSITORY);
-    layby.clock().advance(Duration::from_secs(3600));
-    pull(&layby, &image).await;
-    fake.script(Rule::path("/v2/").method("*").error(403, "DENIED"));
-    layby.clock().advance(Duration::from_secs(3600));
-    pull(&layby, &image).await;
+/// Every path of something that is not here, and the code of the answer.
+fn misses(image: &Image) -> Vec<(String, &'static str)> {
+    let below = |rest: &str| format!("/v2/{REPOSITORY}/{rest}");
+    let manifest = image.manifest.digest();
+    vec![
+        (below("manifests/other"), "MANIFEST_UNKNOWN"),
+        (below(&format!("manifests/{manifest}")), "MANIFEST_UNKNOWN"),
+        (blob_path(REPOSITORY, &image.layers[0]), "BLOB_UNKNOWN"),
+        ("/v2/org/none/tags/list".to_owned(), "NAME_UNKNOWN"),
+        (below(&format!("referrers/{manifest}")), "MANIFEST_UNKNOWN"),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn offline_a_miss_is_404_and_no_connection_is_made() {
     let fake = Fake::start().await;
     let image = Image::new(81, &[KIB]);
-    image.push(&fake, REPOSITORY, "latest");
+    image.push(&fake, REPOSITORY, "other");
     let layby = Setup::over(&fake).set("", "offline = true").start().await;
-    for (path, code) in [
-        (
-            format!("/v2/{REPOSITORY}/manifests/latest"),
-            "MANIFEST_UNKNOWN",
-        ),
-        (
-            format!("/v2/{REPOSITORY}/manifests/{}", image.manifest.digest()),
-            "MANIFEST_UNKNOWN",
-        ),
-        (blob_path(REPOSITORY, &image.layers[0]), "BLOB_UNKNOWN"),
-    ] {
+    for (path, code) in misses(&image) {
         let reply = layby.get(&path).await.expect(404);
-        assert_eq!(reply.code(), code);
+        assert_eq!(reply.code(), code, "{path}");
         assert!(reply.text().contains("offline"), "{}", reply.text());
-        assert_eq!(layby.head(&path).await.status(), 404);
+        assert_eq!(layby.head(&path).await.status(), 404, "{path}");
     }
+    let part = Request::get(blob_path(REPOSITORY, &image.layers[0])).range("-10");
+    assert_eq!(part.send_to(layby.address()).await.status(), 404);
     assert_eq!(layby.get("/v2/").await.status(), 200);
     assert_eq!(fake.record().connections(), 0);
+}
+
+/// Also where the upstream is there, and wants a login that Layby has.
+#[tokio::test(flavor = "multi_thread")]
+async fn told_so_on_the_command_line_the_program_opens_no_connection_and_serves_what_it_has() {
+    let fake = Fake::start().await;
+    let image = Image::new(83, &[2 * MIB, 3]);
+    image.push(&fake, REPOSITORY, "latest");
+    fake.protect(Protection::Basic {
+        login: "robot:hunter2",
+    });
+    let setup = Setup::over(&fake)
+        .of(UPSTREAM, r#"username = "robot""#)
+        .of(UPSTREAM, r#"password = "hunter2""#);
+    let scratch = tempfile::tempdir().unwrap();
+    let program = Program::start(&setup, scratch.path()).await;
+    image.pull(program.address(), REPOSITORY, "latest").await;
+    program.stop().await;
+    let (before, other) = (fake.record().connections(), Image::new(84, &[5]));
+    other.push(&fake, REPOSITORY, "other");
+
+    let program = Program::start_with(&setup, scratch.path(), &["--offline"]).await;
+    image.pull(program.address(), REPOSITORY, "latest").await;
+    for (path, code) in misses(&other) {
+        let reply = get(program.address(), &path).await.expect(404);
+        assert_eq!(reply.code(), code, "{path}");
+    }
+    get(program.admin(), "/readyz").await.expect(200);
+    let elsewhere = get(program.address(), "/v2/ghcr.io/org/app/manifests/1").await;
+    assert!(elsewhere.expect(404).text().contains("offline"));
+    program.stop().await;
+    assert_eq!(fake.record().connections(), before);
+}
+
+/// What the policy says of an upstream that cannot be asked is not meant for one that may not be asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn offline_a_tag_never_expires_whatever_the_policy() {
+    let (fake, mut layby, image) = pulled().await;
+    let before = fake.record().connections();
+    layby
+        .restart_with(|setup| {
+            let setup = setup.set("", "offline = true");
+            ["gone", "denied", "error"]
+                .iter()
+                .fold(setup, |setup, reason| {
+                    setup.of(UPSTREAM, &format!(r#"stale_if_{reason} = "0s""#))
+                })
+        })
+        .await;
+    layby
+        .clock()
+        .advance(Duration::from_secs(20 * 365 * 24 * 3600));
+    pull(&layby, &image).await;
+    let list = format!("/v2/{REPOSITORY}/tags/list");
+    let list = layby.get(&list).await.expect(200).json();
+    assert_eq!(list["tags"], serde_json::json!(["latest"]));
+    assert_eq!(fake.record().connections(), before);
+}
+
+/// Naming is not owning, and offline nobody can be asked who owns it.
+#[tokio::test(flavor = "multi_thread")]
+async fn offline_a_blob_of_one_repository_is_not_served_under_another() {
+    let (fake, mut layby, image) = pulled().await;
+    fake.put_blob("org/other", &image.layers[0]);
+    layby.has_committed(REPOSITORY, image.blobs()).await;
+    let before = fake.record().connections();
+    layby
+        .restart_with(|setup| setup.set("", "offline = true"))
+        .await;
+    let path = blob_path("org/other", &image.layers[0]);
+    let reply = layby.get(&path).await.expect(404);
+    assert!(reply.text().contains("offline"), "{}", reply.text());
+    assert_eq!(layby.head(&path).await.status(), 404);
+    assert_eq!(fake.record().connections(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,9 +188,7 @@ async fn starting_asks_no_upstream() {
     let fake = Fake::start().await;
     let mut layby = Layby::over(&fake).await;
     layby.get("/v2/").await.expect(200);
-    crate::support::get(layby.admin(), "/readyz")
-        .await
-        .expect(200);
+    get(layby.admin(), "/readyz").await.expect(200);
     layby.restart().await;
     assert_eq!(fake.record().connections(), 0);
 }

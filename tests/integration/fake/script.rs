@@ -27,6 +27,8 @@ pub(super) struct Act {
     pub(super) body: Option<Bytes>,
     /// Passed before the status line.
     pub(super) hold: Option<Gate>,
+    /// Instead of a status line.
+    pub(super) hang_up: Option<Cut>,
     pub(super) ignores_range: bool,
     pub(super) chunked: bool,
     pub(super) edits: Vec<Edit>,
@@ -129,6 +131,12 @@ impl Rule {
     /// Waits at this gate before the status line.
     pub(crate) fn hold(mut self, gate: &Gate) -> Self {
         self.act.hold = Some(gate.clone());
+        self
+    }
+
+    /// Ends the connection instead of answering.
+    pub(crate) fn hang_up(mut self, how: Cut) -> Self {
+        self.act.hang_up = Some(how);
         self
     }
 

@@ -46,6 +46,9 @@ impl Answer {
         if let Some(gate) = &act.hold {
             gate.pass().await;
         }
+        if let Some(how) = act.hang_up {
+            return Ok(After::End(how));
+        }
         let body = BodyPlan::new(&self, act);
         let mut headers = self.headers.clone();
         let has = |name: &str| {

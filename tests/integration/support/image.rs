@@ -1,8 +1,11 @@
 //! Images as clients pull them.
 
+use std::net::SocketAddr;
+
 use layby::oci::Digest;
 use serde_json::json;
 
+use super::{Request, blob_path, download, get};
 use crate::fake::{Content, Fake};
 
 /// `application/vnd.oci.image.manifest.v1+json`.
@@ -70,6 +73,22 @@ impl Image {
         let digest = fake.put_manifest(repository, OCI_MANIFEST, self.manifest.all());
         fake.tag(repository, tag, &digest);
         digest
+    }
+
+    /// Pulls all of it as a client does, by `tag`; fails unless everything is right.
+    pub(crate) async fn pull(&self, address: SocketAddr, repository: &str, tag: &str) {
+        let by_tag = Request::head(format!("/v2/{repository}/manifests/{tag}"));
+        let head = by_tag.send_to(address).await.expect(200);
+        let digest = head.header("docker-content-digest").expect("a digest");
+        assert_eq!(digest, self.manifest.digest().as_str());
+        let manifest = get(address, format!("/v2/{repository}/manifests/{digest}")).await;
+        assert_eq!(manifest.expect(200).body, self.manifest.all());
+        for blob in self.blobs() {
+            let path = blob_path(repository, blob);
+            download(address, &path).await.expect(blob);
+            let part = Request::get(&path).range("1-").send_to(address).await;
+            assert_eq!(part.expect(206).body, blob.read(1..blob.len()));
+        }
     }
 
     /// Configuration and layers.

@@ -217,16 +217,7 @@ impl Layby {
 
     /// The sum of a metric over all label sets that contain `labels`.
     pub(crate) async fn metric(&self, name: &str, labels: &str) -> f64 {
-        let text = get(self.admin(), "/metrics").await.expect(200).text();
-        text.lines()
-            .filter(|line| {
-                let rest = line
-                    .strip_prefix("layby_")
-                    .and_then(|l| l.strip_prefix(name));
-                rest.is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(labels))
-            })
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+        metric(self.admin(), name, labels).await
     }
 
     /// Stops Layby.
@@ -249,6 +240,20 @@ impl Layby {
         let app = launch(&self.setup, self.scratch.path(), &self.clock, files).await;
         self.app = Some(app);
     }
+}
+
+/// The sum of a metric over all label sets that contain `labels`.
+pub(crate) async fn metric(admin: SocketAddr, name: &str, labels: &str) -> f64 {
+    let text = get(admin, "/metrics").await.expect(200).text();
+    text.lines()
+        .filter(|line| {
+            let rest = line
+                .strip_prefix("layby_")
+                .and_then(|l| l.strip_prefix(name));
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(labels))
+        })
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
 }
 
 /// Where a blob is.

@@ -63,7 +63,7 @@ impl Request {
     }
 
     /// Whether its answer has no body.
-    pub(super) fn is_head(&self) -> bool {
+    pub(crate) fn is_head(&self) -> bool {
         self.method == "HEAD"
     }
 

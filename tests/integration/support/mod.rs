@@ -16,7 +16,7 @@ pub(crate) use disk::{committed, verify_committed};
 pub(crate) use http2::Http2;
 pub(crate) use identity::Identity;
 pub(crate) use image::{Image, MANIFEST_TYPES, OCI_INDEX, OCI_MANIFEST, index_of};
-pub(crate) use instance::{Layby, Setup, UPSTREAM, blob_path};
+pub(crate) use instance::{Layby, Setup, UPSTREAM, blob_path, metric};
 pub(crate) use message::{Download, End, Reply, Request};
 pub(crate) use program::Program;
 

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::task::JoinSet;
@@ -17,6 +18,7 @@ use super::{Setup, eventually, get, soon};
 pub(crate) struct Program {
     child: Child,
     address: SocketAddr,
+    admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
     /// Keeps the log flowing.
     _reading: JoinSet<()>,
@@ -25,6 +27,11 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it on `scratch/data`, and waits until it listens.
     pub(crate) async fn start(setup: &Setup, scratch: &Path) -> Self {
+        Self::start_with(setup, scratch, &[]).await
+    }
+
+    /// The same, with more arguments.
+    pub(crate) async fn start_with(setup: &Setup, scratch: &Path, more: &[&str]) -> Self {
         let file = scratch.join("layby.toml");
         std::fs::write(&file, setup.toml(&scratch.join("data"))).expect("the configuration");
         // The release binary where there is one: what is measured is what is shipped.
@@ -33,6 +40,7 @@ impl Program {
             .arg("serve")
             .arg("--config")
             .arg(&file)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -41,7 +49,9 @@ impl Program {
             .expect("the program starts");
         let log = Arc::<Mutex<Vec<String>>>::default();
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-        let address = soon("listening", listening(&mut lines, &log)).await;
+        let address = soon("listening", listening(&mut lines, &log, "listening")).await;
+        let administration = "listening for administration";
+        let admin = soon(administration, listening(&mut lines, &log, administration)).await;
         let mut reading = JoinSet::new();
         let kept = Arc::clone(&log);
         reading.spawn(async move {
@@ -52,6 +62,7 @@ impl Program {
         Self {
             child,
             address,
+            admin,
             log,
             _reading: reading,
         }
@@ -62,9 +73,23 @@ impl Program {
         self.address
     }
 
+    /// Where the operator goes.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// The log so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().clone()
+    }
+
+    /// Tells it to stop, and waits until it has.
+    pub(crate) async fn stop(mut self) {
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        let id = id.and_then(Pid::from_raw).expect("it runs");
+        kill_process(id, Signal::TERM).expect("it can be told");
+        let status = soon("the end", self.child.wait()).await.expect("a status");
+        assert!(status.success(), "{status}: {:#?}", self.log.lock());
     }
 
     /// Kills it at once: `kill -9`.
@@ -74,18 +99,9 @@ impl Program {
             .expect("it can be killed");
     }
 
-    /// Where the operator goes.
-    pub(crate) async fn admin(&self) -> SocketAddr {
-        eventually("the admin listener", || async {
-            let log = self.log.lock();
-            log.iter().find_map(|line| listener(line, true))
-        })
-        .await
-    }
-
     /// The value of a metric without labels.
     pub(crate) async fn gauge(&self, name: &str) -> i64 {
-        let text = get(self.admin().await, "/metrics").await.expect(200).text();
+        let text = get(self.admin, "/metrics").await.expect(200).text();
         let line = text.lines().find_map(|line| {
             let rest = line.strip_prefix("layby_")?.strip_prefix(name)?;
             rest.strip_prefix(' ')?.parse().ok()
@@ -120,31 +136,25 @@ impl Program {
     }
 }
 
-/// The address of the clients' listener, out of the log.
+/// The address of a listener, out of the next line with this message.
 async fn listening(
     lines: &mut Lines<BufReader<ChildStderr>>,
     log: &Mutex<Vec<String>>,
+    message: &str,
 ) -> SocketAddr {
     while let Some(line) = lines.next_line().await.expect("the log can be read") {
         log.lock().push(line.clone());
-        if let Some(address) = listener(&line, false) {
-            return address;
+        let Ok(event) = serde_json::from_str::<serde_json::Value>(&line) else {
+            continue;
+        };
+        let field = |name: &str| match &event["fields"][name] {
+            serde_json::Value::Null => event[name].as_str().map(str::to_owned),
+            value => value.as_str().map(str::to_owned),
+        };
+        if field("message").as_deref() == Some(message) {
+            let address = field("address").and_then(|text| text.parse().ok());
+            return address.unwrap_or_else(|| panic!("no address in {line}"));
         }
     }
     panic!("it ended: {:#?}", log.lock());
-}
-
-/// The address that a line of the log says is listened on, for administration or for clients.
-fn listener(line: &str, for_admin: bool) -> Option<SocketAddr> {
-    let event: serde_json::Value = serde_json::from_str(line).ok()?;
-    let field = |name: &str| match &event["fields"][name] {
-        serde_json::Value::Null => event[name].as_str().map(str::to_owned),
-        value => value.as_str().map(str::to_owned),
-    };
-    let message = field("message").unwrap_or_default();
-    if !message.starts_with("listening") || message.contains("admin") != for_admin {
-        return None;
-    }
-    let address = field("address").and_then(|text| text.parse().ok());
-    Some(address.unwrap_or_else(|| panic!("no address in {line}")))
 }
