@@ -119,7 +119,7 @@ impl Way for Pull<'_> {
 }
 
 /// A `hosts.toml` for `registry` in `folder` that has Layby alone, at `url`.
-fn write_hosts(folder: &Path, registry: &str, url: &str, more: &str) {
+pub(crate) fn write_hosts(folder: &Path, registry: &str, url: &str, more: &str) {
     let folder = folder.join(registry);
     fs::create_dir_all(&folder).unwrap();
     let text = format!(

@@ -180,6 +180,11 @@ pub(crate) fn free_port() -> u16 {
 
 /// The head of the answer to a `GET`, if there is one.
 pub(crate) fn get(port: u16, path: &str) -> Option<String> {
+    Some(fetch(port, path)?.split("\r\n\r\n").next()?.to_owned())
+}
+
+/// All of the answer to a `GET`, if there is one.
+fn fetch(port: u16, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     write!(
@@ -189,8 +194,15 @@ pub(crate) fn get(port: u16, path: &str) -> Option<String> {
     .ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;
-    let answer = String::from_utf8_lossy(&answer);
-    Some(answer.split("\r\n\r\n").next()?.to_owned())
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Status and body of the answer to a `GET`, if there is one.
+pub(crate) fn answer(port: u16, path: &str) -> Option<(u16, String)> {
+    let answer = fetch(port, path)?;
+    let status = answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    Some((status, body.to_owned()))
 }
 
 /// Whether a `GET` is answered, with whatever.

@@ -9,8 +9,8 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// Size of the large layer of each image.
-const LARGE: usize = 20 << 20;
+/// Size of the large layer of an image.
+pub(crate) const LARGE: usize = 20 << 20;
 
 /// Whose media types an image has.
 #[derive(Clone, Copy)]
@@ -39,16 +39,17 @@ pub(crate) struct Platform {
 }
 
 impl Image {
-    /// Makes the image in `folder`.
+    /// Makes the image in `folder`, with so many bytes in its second layer.
     pub(crate) fn make(
         repository: &'static str,
         tag: &'static str,
         family: Family,
+        size: usize,
         folder: &Path,
     ) -> Self {
         fs::create_dir_all(folder).unwrap();
         fs::write(folder.join("version"), "Directory Transport Version: 1.1\n").unwrap();
-        let shared = tar("data/large", &noise(repository, LARGE));
+        let shared = tar("data/large", &noise(repository, size));
         let (platforms, entries): (Vec<_>, Vec<_>) = ["amd64", "arm64"]
             .into_iter()
             .map(|architecture| platform(repository, architecture, family, &shared, folder))

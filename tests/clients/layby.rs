@@ -75,6 +75,13 @@ impl Layby {
         self.daemon = serve(&self.config, &self.log, self.port);
     }
 
+    /// Writes `new` for `old` in its configuration, which counts from the next start.
+    pub(crate) fn edit(&self, old: &str, new: &str) {
+        let text = host::read(&self.config);
+        assert!(text.contains(old), "no {old} in {text}");
+        fs::write(&self.config, text.replace(old, new)).unwrap();
+    }
+
     /// A place in the log, for [`Layby::requests`].
     pub(crate) fn mark(&self) -> usize {
         host::read(&self.log).lines().count()

@@ -9,7 +9,9 @@
 
 mod container;
 mod containerd;
+mod detour;
 mod docker;
+mod faults;
 mod host;
 mod images;
 mod layby;

@@ -8,10 +8,13 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 use super::host;
-use super::images::{Family, Image};
+use super::images::{Family, Image, LARGE};
 use super::layby::Layby;
 use super::registry::Registry;
 use super::trap::Trap;
+
+/// Size of the largest layer of a small image.
+const SMALL: usize = 300_000;
 
 /// One test's machines. Everything ends when it is dropped, in this order.
 pub(crate) struct Scene {
@@ -29,6 +32,8 @@ pub(crate) struct Scene {
 pub(crate) struct Stock {
     /// On Docker Hub, with Docker's media types.
     pub(crate) demo: Image,
+    /// The same, for tests that pull it often.
+    pub(crate) small: Image,
     /// On Docker Hub, with OCI media types.
     pub(crate) app: Image,
     /// In the registry that wants a login.
@@ -98,13 +103,14 @@ pub(crate) fn stock() -> &'static Stock {
     STOCK.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
         let _ = fs::remove_dir_all(&folder);
-        let make = |repository, tag, family| {
-            Image::make(repository, tag, family, &folder.join(repository))
+        let make = |repository, tag, family, size| {
+            Image::make(repository, tag, family, size, &folder.join(repository))
         };
         let stock = Stock {
-            demo: make("library/demo", "latest", Family::Docker),
-            app: make("org/app", "v1", Family::Oci),
-            private: make("private/app", "v1", Family::Oci),
+            demo: make("library/demo", "latest", Family::Docker, LARGE),
+            small: make("library/small", "latest", Family::Docker, SMALL),
+            app: make("org/app", "v1", Family::Oci, LARGE),
+            private: make("private/app", "v1", Family::Oci, LARGE),
             open: folder.join("open"),
             locked: folder.join("locked"),
         };
@@ -112,6 +118,7 @@ pub(crate) fn stock() -> &'static Stock {
         let locked = Registry::start("stock-locked", &stock.locked, false, &folder);
         for (registry, image) in [
             (&open, &stock.demo),
+            (&open, &stock.small),
             (&open, &stock.app),
             (&locked, &stock.private),
         ] {

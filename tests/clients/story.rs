@@ -163,7 +163,7 @@ fn check_upstream(scene: &Scene, way: &dyn Way, at: At<'_>) {
 }
 
 /// Returns once Layby serves the tag although it is too old.
-fn wait_until_stale(scene: &Scene, at: At<'_>) {
+pub(crate) fn wait_until_stale(scene: &Scene, at: At<'_>) {
     let Image {
         repository, tag, ..
     } = at.image;
