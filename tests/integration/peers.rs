@@ -38,7 +38,7 @@ impl World {
         let fake = Fake::start().await;
         let image = Image::new(50, &[LAYER]);
         image.push(&fake, REPOSITORY, "latest");
-        let scratch = tempfile::tempdir().unwrap();
+        let scratch = tempfile::tempdir().expect("a directory");
         let setup = change(Setup::over(&fake));
         let program = Program::start(&setup, scratch.path()).await;
         let world = Self {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::task::JoinSet;
 
-use super::{Setup, eventually, get, soon};
+use super::{Setup, get, soon};
 
 /// A running program.
 #[derive(Debug)]
