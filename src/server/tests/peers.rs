@@ -267,7 +267,7 @@ async fn odd_methods_and_targets_are_refused_and_the_connection_goes_on() {
         ("BREW /v2/ HTTP/1.1", 405),
         ("GET http://elsewhere.test/latest/meta-data HTTP/1.1", 404),
         ("GET /v2/%00/manifests/v1 HTTP/1.1", 400),
-        ("GET /v2/../../etc/passwd HTTP/1.1", 404),
+        ("GET /v2/../../etc/passwd HTTP/1.1", 400),
     ] {
         wire.write(format!("{line}\r\nHost: layby.test\r\n\r\n").as_bytes())
             .await;
