@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 /// Tells the wall-clock time that freshness and records are measured in. Cheap to clone; clones share their offset.
 ///
 /// Time-outs do not use it: they run on tokio's timer, which tests pause.
@@ -28,6 +30,12 @@ impl Clock {
         } else {
             SystemTime::now() - shift
         }
+    }
+
+    /// A point on the timer's clock, which never goes back, moved as this clock is: for how long ago something was.
+    pub fn monotonic(&self) -> Instant {
+        let offset = self.offset_ms.load(Ordering::Relaxed);
+        Instant::now() + Duration::from_millis(u64::try_from(offset).unwrap_or_default())
     }
 
     /// Moves this clock and its clones forward.

@@ -5,13 +5,14 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::Error;
 use super::exchange::{RefusedAnswer, SMALL_BODY};
-use super::net::{Body, without_secrets};
+use super::failure::{Failure, Kind};
+use super::health::Turn;
+use super::net::{Body, Origin, without_secrets};
 use super::said::said;
 use crate::oci::{ErrorCode, MediaType};
 
@@ -20,18 +21,21 @@ use crate::oci::{ErrorCode, MediaType};
 pub(super) struct Reply {
     /// The URL that answered, for messages: without query.
     pub(super) from: String,
+    /// Who answered.
+    pub(super) origin: Origin,
     /// Whether a redirect led away from the upstream's own origin.
     pub(super) strayed: bool,
     /// The answer itself.
     pub(super) response: Response<Body>,
     /// Its place among the requests that may be under way.
-    pub(super) permit: Option<OwnedSemaphorePermit>,
+    pub(super) turn: Option<Turn>,
 }
 
 /// An answer that is not content, read.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) from: String,
+    pub(super) origin: Origin,
     pub(super) strayed: bool,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -40,20 +44,21 @@ pub(super) struct Refusal {
 }
 
 impl Reply {
-    /// An answer of `url`.
-    pub(super) fn new(url: &Url, strayed: bool, response: Response<Body>) -> Self {
+    /// An answer of `url`, which is at `origin`.
+    pub(super) fn new(url: &Url, origin: Origin, strayed: bool, response: Response<Body>) -> Self {
         Self {
             from: without_secrets(url),
+            origin,
             strayed,
             response,
-            permit: None,
+            turn: None,
         }
     }
 
     /// The answer to a request that counts as under way until the answer is dropped.
-    pub(super) fn counted(self, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn counted(self, turn: Turn) -> Self {
         Self {
-            permit: Some(permit),
+            turn: Some(turn),
             ..self
         }
     }
@@ -102,7 +107,7 @@ impl Reply {
     }
 
     /// The whole body, of at most `limit` bytes, before `deadline`.
-    pub(super) async fn read(self, limit: usize, deadline: Instant) -> Result<Bytes, Error> {
+    pub(super) async fn read(self, limit: usize, deadline: Instant) -> Result<Bytes, Failure> {
         let from = self.from;
         read_whole(&from, self.response.into_body(), limit, deadline).await
     }
@@ -112,6 +117,7 @@ impl Reply {
         let (head, body) = self.response.into_parts();
         Refusal {
             from: self.from,
+            origin: self.origin,
             strayed: self.strayed,
             status: head.status,
             headers: head.headers,
@@ -155,20 +161,44 @@ impl Refusal {
     }
 
     fn rate_limited(&self, message: String, now: SystemTime) -> Error {
-        let retry_after = text(&self.headers, RETRY_AFTER).and_then(|text| wait(text, now));
         Error::RateLimited {
-            retry_after,
+            retry_after: retry_after(&self.headers, now),
             message,
         }
+    }
+
+    /// How the try failed that was answered with this and is `error` to the caller.
+    pub(super) fn to_failure(&self, error: Error, now: SystemTime) -> Failure {
+        let is_failing = matches!(self.status.as_u16(), 502..=504);
+        let kind = match &error {
+            Error::Unavailable { .. } if is_failing => {
+                Kind::Failing(retry_after(&self.headers, now))
+            }
+            _ => Kind::Final,
+        };
+        Failure::new(kind, error)
+    }
+
+    /// What it says if that is, as Docker Hub has it, that the pulls of a time are used up (PROTOCOL 4.1).
+    pub(super) fn pull_limit(&self, sent: Option<&HeaderValue>) -> Option<String> {
+        let said = said(&self.body, sent);
+        let is_limit = self.status == StatusCode::TOO_MANY_REQUESTS
+            && said.has(ErrorCode::TooManyRequests)
+            && said
+                .message()?
+                .to_ascii_lowercase()
+                .contains("pull rate limit");
+        is_limit.then(|| said.to_string())
     }
 }
 
 /// The wait that `Retry-After` asks for, in seconds or as a date (RFC 9110, section 10.2.3).
-fn wait(text: &str, now: SystemTime) -> Option<Duration> {
-    if let Some(seconds) = parse_number(text.trim()) {
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = text(headers, RETRY_AFTER)?.trim();
+    if let Some(seconds) = parse_number(text) {
         return Some(Duration::from_secs(seconds));
     }
-    let date = httpdate::parse_http_date(text.trim()).ok()?;
+    let date = httpdate::parse_http_date(text).ok()?;
     Some(date.duration_since(now).unwrap_or_default())
 }
 
@@ -178,23 +208,22 @@ pub(super) async fn read_whole(
     mut body: Body,
     limit: usize,
     deadline: Instant,
-) -> Result<Bytes, Error> {
+) -> Result<Bytes, Failure> {
     let mut whole = BytesMut::new();
     loop {
         let next = timeout_at(deadline, body.next()).await.map_err(|_| {
-            Error::unavailable(format!("{from} did not send its whole answer in time"))
+            let message = format!("{from} did not send its whole answer in time");
+            Failure::unavailable(Kind::Silent, message)
         })?;
         match next {
             None => return Ok(whole.freeze()),
             Some(Err(error)) => {
-                return Err(Error::unavailable(format!(
-                    "{from} broke off its answer: {error}"
-                )));
+                let message = format!("{from} broke off its answer: {error}");
+                return Err(Failure::unavailable(Kind::Broken, message));
             }
             Some(Ok(bytes)) if whole.len() + bytes.len() > limit => {
-                return Err(Error::invalid(format!(
-                    "{from} sent more than {limit} bytes"
-                )));
+                let error = Error::invalid(format!("{from} sent more than {limit} bytes"));
+                return Err(error.into());
             }
             Some(Ok(bytes)) => whole.extend_from_slice(&bytes),
         }
@@ -247,6 +276,7 @@ mod tests {
         }
         let refusal = Refusal {
             from: "https://r.example/v2/a/manifests/b".to_owned(),
+            origin: Origin::of(&"https://r.example".parse().unwrap()).unwrap(),
             strayed: false,
             status: StatusCode::from_u16(status).unwrap(),
             headers,

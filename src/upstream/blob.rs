@@ -8,12 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_RANGE;
 use http::{HeaderValue, Method};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::Error;
 use super::answer::{Reply, parse_number};
 use super::client::{Asking, Call, Upstream};
+use super::health::{Load, Tries, Turn};
 use super::net::Body;
 use crate::oci::{ContentRange, Digest, RepoName};
 use crate::telemetry::Metrics;
@@ -45,7 +45,7 @@ pub struct BlobBody {
     stall: Stall,
     count: Count,
     /// The request is under way until this is dropped.
-    _permit: Option<OwnedSemaphorePermit>,
+    _turn: Option<Turn>,
 }
 
 impl Upstream {
@@ -57,10 +57,7 @@ impl Upstream {
         digest: &Digest,
         call: &Call,
     ) -> Result<BlobHead, Error> {
-        match self
-            .ask(asking(Method::HEAD, repository, digest, None), call)
-            .await
-        {
+        match self.ask_small(Method::HEAD, repository, digest, call).await {
             Ok(reply) if reply.status() == 200 => {
                 reply.check_content()?;
                 let is_empty = || Digest::of(digest.algorithm(), b"").as_ref() == Some(digest);
@@ -74,12 +71,8 @@ impl Upstream {
             Ok(_) | Err(Error::Invalid { .. } | Error::Denied { .. }) => {}
             Err(error) => return Err(error),
         }
-        let first_byte = HeaderValue::from_static("bytes=0-0");
         let reply = self
-            .ask(
-                asking(Method::GET, repository, digest, Some(first_byte)),
-                call,
-            )
+            .ask_small(Method::GET, repository, digest, call)
             .await?;
         if let Some(len) = length_of_empty(&reply) {
             return Ok(BlobHead { len });
@@ -94,6 +87,26 @@ impl Upstream {
         Ok(BlobHead { len })
     }
 
+    /// Asks for the head of a blob, or with `GET` for its first byte.
+    async fn ask_small(
+        &self,
+        method: Method,
+        repository: &RepoName,
+        digest: &Digest,
+        call: &Call,
+    ) -> Result<Reply, Error> {
+        let first_byte = HeaderValue::from_static("bytes=0-0");
+        let range = (method == Method::GET).then_some(first_byte);
+        let mut tries = Tries::until(call.deadline);
+        loop {
+            let asking = asking(method.clone(), repository, digest, range.clone());
+            match self.ask(asking, Load::Small, call).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => tries.after(failure).await?,
+            }
+        }
+    }
+
     /// Asks for a blob, or for the bytes of `range`; an end of `u64::MAX` means all that follow. Returns when the head
     /// of the answer is there and makes sense.
     pub async fn get_blob(
@@ -104,9 +117,8 @@ impl Upstream {
         call: &Call,
     ) -> Result<BlobAnswer, Error> {
         let header = range.as_ref().map(range_header).transpose()?;
-        let reply = self
-            .ask(asking(Method::GET, repository, digest, header), call)
-            .await?;
+        let asking = asking(Method::GET, repository, digest, header);
+        let reply = self.ask(asking, Load::Body, call).await?;
         let parts = Parts::of(&reply, range.as_ref())?;
         Ok(BlobAnswer {
             start: parts.start,
@@ -121,7 +133,7 @@ impl Upstream {
                     metrics: Arc::clone(&self.metrics),
                     bytes: 0,
                 },
-                _permit: reply.permit,
+                _turn: reply.turn,
             },
         })
     }

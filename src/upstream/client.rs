@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::answer::Reply;
 use super::endpoint::{Endpoint, Question};
+use super::failure::{Failure, Kind};
+use super::health::{Load, Turns};
 use super::{Error, via};
 use crate::config;
 use crate::oci::RepoName;
@@ -32,12 +33,9 @@ pub struct Upstream {
     pub(super) offline: bool,
     pub(super) stall_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
-    /// [`MAX_UNDER_WAY`], less those that are.
-    pub(super) under_way: Arc<Semaphore>,
+    /// Places for requests under way.
+    pub(super) turns: Turns,
 }
-
-/// Most requests to one upstream at once, those whose bodies are still coming included; further ones wait.
-pub(super) const MAX_UNDER_WAY: usize = 256;
 
 /// A question before it is known which URL answers it.
 #[derive(Debug)]
@@ -64,36 +62,51 @@ impl Upstream {
         &self.config
     }
 
-    /// Asks, as soon as there are not too many requests under way. The reply counts as one until it is dropped.
-    pub(super) async fn ask(&self, asking: Asking<'_>, call: &Call) -> Result<Reply, Error> {
+    /// Asks once, as soon as there is a place for a request of this load, which the reply keeps until it is dropped.
+    /// While the upstream is left alone, the error is there at once.
+    pub(super) async fn ask(
+        &self,
+        asking: Asking<'_>,
+        load: Load,
+        call: &Call,
+    ) -> Result<Reply, Failure> {
         if self.offline {
-            return Err(Error::Offline);
+            return Err(Error::Offline.into());
         }
         if call
             .via
             .as_ref()
             .is_some_and(|via| via::is_own_via(via, &self.instance_id))
         {
-            return Err(Error::Loop);
+            return Err(Error::Loop.into());
         }
-        let permit = self.permit(call.deadline).await?;
+        self.check()?;
+        let turn = self.turns.take(load, call.deadline).await;
+        let turn = turn.ok_or_else(|| {
+            let (most, name) = (Turns::most(load), self.name());
+            let message = format!(
+                "upstream {name} has {most} requests of this kind under way, and none ended in time"
+            );
+            Failure::unavailable(Kind::Hurried, message)
+        })?;
         let reply = self.ask_in_turn(asking, call).await?;
-        Ok(reply.counted(permit))
+        Ok(reply.counted(turn))
     }
 
-    async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Error> {
-        let permit = Arc::clone(&self.under_way).acquire_owned();
-        let permit = timeout_at(deadline, permit).await.ok().and_then(Result::ok);
-        permit.ok_or_else(|| {
-            Error::unavailable(format!(
-                "upstream {} has {MAX_UNDER_WAY} requests under way, and none ended in time",
-                self.name()
-            ))
-        })
+    /// Fails where asking the URLs in order would, without a word to any.
+    fn check(&self) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for endpoint in &self.endpoints {
+            result = endpoint.check();
+            if !result.as_ref().is_err_and(asks_next) {
+                break;
+            }
+        }
+        result
     }
 
     /// Asks the URLs in order, until one is neither unreachable nor broken. Each but the last has its share of the time.
-    async fn ask_in_turn(&self, asking: Asking<'_>, call: &Call) -> Result<Reply, Error> {
+    async fn ask_in_turn(&self, asking: Asking<'_>, call: &Call) -> Result<Reply, Failure> {
         let question = Question {
             method: asking.method,
             kind: asking.kind,
@@ -104,23 +117,45 @@ impl Upstream {
             range: asking.range,
             via: via::appended(call.via.as_ref(), &self.instance_id),
         };
-        let Some((last, others)) = self.endpoints.split_last() else {
-            return Err(Error::unavailable(format!(
-                "upstream {} has no url",
-                self.name()
-            )));
-        };
-        for (tried, endpoint) in others.iter().enumerate() {
+        let mut result = Err(Failure::unavailable(
+            Kind::Final,
+            format!("upstream {} has no url", self.name()),
+        ));
+        // A try of any that may end better is one of the upstream.
+        let mut may_recover = None;
+        for (tried, endpoint) in self.endpoints.iter().enumerate() {
             let deadline = share(call.deadline, self.endpoints.len() - tried);
-            match endpoint.ask(&question, deadline).await {
-                Err(error @ Error::Unavailable { .. }) => {
-                    tracing::warn!(upstream = %self.name(), %error, "asking the upstream's next url");
+            result = endpoint.ask(&question, deadline).await;
+            match &result {
+                Err(failure) if asks_next(failure) => {
+                    if tried + 1 < self.endpoints.len() {
+                        self.log_next(failure);
+                    }
+                    may_recover = may_recover.or(failure.again_after().map(|_| failure.kind));
                 }
-                result => return result,
+                _ => return result,
             }
         }
-        last.ask(&question, call.deadline).await
+        result.map_err(|failure| Failure {
+            kind: may_recover.unwrap_or(failure.kind),
+            ..failure
+        })
     }
+
+    fn log_next(&self, failure: &Failure) {
+        let (upstream, error) = (self.name(), &failure.error);
+        if failure.kind == Kind::Shut {
+            // It was said when that began.
+            tracing::debug!(%upstream, %error, "asking the upstream's next url");
+        } else {
+            tracing::warn!(%upstream, %error, "asking the upstream's next url");
+        }
+    }
+}
+
+/// Whether a URL that failed so leaves the question to the next.
+fn asks_next(failure: &Failure) -> bool {
+    matches!(failure.error, Error::Unavailable { .. })
 }
 
 /// The deadline of the next of `left` tries.

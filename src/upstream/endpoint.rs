@@ -1,18 +1,22 @@
 //! One URL of an upstream: how a question becomes requests, and which of their answers count.
 
 use std::sync::Arc;
-use std::time::Instant as StdInstant;
+use std::time::{Duration, Instant as StdInstant};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, RANGE, USER_AGENT, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::header::{ACCEPT, AUTHORIZATION, RANGE, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use tokio::time::Instant;
 use url::Url;
 
-use super::answer::{Reply, parse_number, read_whole};
+use super::agent::{Agent, common_headers};
+use super::answer::{Refusal, Reply, parse_number};
 use super::auth::Authenticator;
-use super::exchange::{BoxFuture, Exchange, SMALL_BODY};
-use super::net::{Body, Origin, Outgoing, Pool, without_secrets};
+use super::exchange::Exchange;
+use super::failure::{Failure, Kind};
+use super::health::{PullPass, Pulls};
+use super::net::{Body, Origin, Outgoing, without_secrets};
+use super::paths::Paths;
 use super::{Error, SetupError, redirect};
 use crate::config;
 use crate::oci::RepoName;
@@ -40,6 +44,16 @@ pub(super) struct Question<'a> {
     pub(super) via: Option<HeaderValue>,
 }
 
+impl Question<'_> {
+    /// Whether Docker Hub counts it as a pull.
+    fn is_pull(&self) -> bool {
+        self.method == Method::GET && self.kind == MANIFEST
+    }
+}
+
+/// Label of the questions for manifests.
+pub(super) const MANIFEST: &str = "manifest";
+
 /// One URL of an upstream.
 pub(super) struct Endpoint {
     upstream: Arc<config::Upstream>,
@@ -47,61 +61,9 @@ pub(super) struct Endpoint {
     paths: Paths,
     agent: Arc<Agent>,
     auth: Authenticator,
+    pulls: Pulls,
     clock: Clock,
     metrics: Arc<Metrics>,
-}
-
-/// Where a URL's path goes.
-///
-/// Registries have their API at `/v2/` and tell repositories apart behind it, so a path is a prefix of the repository
-/// names: with `https://harbor.example/project`, `app` is asked for as `/v2/project/app/…`, and tokens are asked for
-/// `project/app`. A path with a component `v2` says itself where the API is: `https://example/ghcr.io/v2` asks for
-/// `/ghcr.io/v2/app/…`, and what follows the `v2` is a prefix as above.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Paths {
-    /// Before `/v2/`: empty, or starting with a slash.
-    before: String,
-    /// Before the repository: empty, or components without a final slash.
-    prefix: String,
-}
-
-impl Paths {
-    fn of(url: &Url) -> Option<Self> {
-        let components: Vec<&str> = url
-            .path()
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .collect();
-        let at = components.iter().position(|part| *part == "v2");
-        let (before, prefix) = match at {
-            Some(at) => components.split_at(at),
-            None => components.split_at(0),
-        };
-        let prefix = prefix
-            .iter()
-            .skip(usize::from(at.is_some()))
-            .copied()
-            .collect::<Vec<_>>()
-            .join("/");
-        let paths = Self {
-            before: before.iter().flat_map(|part| ["/", part]).collect(),
-            prefix,
-        };
-        (paths.prefix.is_empty() || paths.prefix.parse::<RepoName>().is_ok()).then_some(paths)
-    }
-
-    /// The repository as this URL's registry names it.
-    fn repository(&self, repository: &RepoName) -> Result<RepoName, Error> {
-        if self.prefix.is_empty() {
-            return Ok(repository.clone());
-        }
-        repository.prefixed(&self.prefix).map_err(|error| {
-            Error::invalid(format!(
-                "{}/{repository} cannot be asked for: {error}",
-                self.prefix
-            ))
-        })
-    }
 }
 
 impl Endpoint {
@@ -119,8 +81,10 @@ impl Endpoint {
             url: without_secrets(&url.url),
         })?;
         let exchange: Arc<dyn Exchange> = Arc::<Agent>::clone(&agent);
+        let base = paths.base(&url.url);
         Ok(Self {
-            auth: Authenticator::new(upstream, url, exchange, Arc::clone(&metrics)),
+            auth: Authenticator::new(upstream, url, base, exchange, Arc::clone(&metrics)),
+            pulls: Pulls::new(&upstream.name, clock.clone(), Arc::clone(&metrics)),
             upstream: Arc::clone(upstream),
             home,
             paths,
@@ -130,12 +94,48 @@ impl Endpoint {
         })
     }
 
+    /// Fails at once where the URL's host is left alone.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        self.agent.origins().check(&self.home)
+    }
+
     /// Asks, with whatever authentication and redirects it takes. The answer is a success, or a `416`.
     pub(super) async fn ask(
         &self,
         question: &Question<'_>,
         deadline: Instant,
-    ) -> Result<Reply, Error> {
+    ) -> Result<Reply, Failure> {
+        self.check()?;
+        let pull = self.pull(question, deadline).await?;
+        let result = self.ask_authorized(question, deadline).await;
+        let is_answered = match &result {
+            Ok(_) => true,
+            Err(failure) => matches!(failure.error, Error::NotFound { .. }),
+        };
+        if let Some(pull) = pull.filter(|_| is_answered) {
+            pull.answered();
+        }
+        result
+    }
+
+    /// Leave to pull, where a pull is asked for and any are held.
+    async fn pull(
+        &self,
+        question: &Question<'_>,
+        deadline: Instant,
+    ) -> Result<Option<PullPass<'_>>, Failure> {
+        if !question.is_pull() || !self.pulls.are_held() {
+            return Ok(None);
+        }
+        let puller = self.auth.puller(deadline).await;
+        self.pulls.admit(puller).map(Some)
+    }
+
+    async fn ask_authorized(
+        &self,
+        question: &Question<'_>,
+        deadline: Instant,
+    ) -> Result<Reply, Failure> {
         let repository = self.paths.repository(question.repository)?;
         let url = self.url(&repository, question)?;
         let mut authorization = self.auth.authorization(&repository, deadline).await?;
@@ -165,22 +165,50 @@ impl Endpoint {
                     continue;
                 }
             }
-            return Err(match refusal.to_error(sent, self.clock.now()) {
+            let now = self.clock.now();
+            let error = match refusal.to_error(sent, now) {
                 Error::Denied { .. } if !refusal.strayed => {
                     self.auth.denied(&answer, &repository, sent)
                 }
+                Error::RateLimited {
+                    retry_after,
+                    message,
+                } => {
+                    let held = self.hold(question, &refusal, sent, retry_after, deadline);
+                    Error::RateLimited {
+                        retry_after: Some(held.await),
+                        message,
+                    }
+                }
                 error => error,
-            });
+            };
+            return Err(refusal.to_failure(error, now));
+        }
+    }
+
+    /// Holds what `refusal` says is too much of; gives for how long.
+    async fn hold(
+        &self,
+        question: &Question<'_>,
+        refusal: &Refusal,
+        sent: Option<&HeaderValue>,
+        retry_after: Option<Duration>,
+        deadline: Instant,
+    ) -> Duration {
+        let pull_limit = refusal
+            .pull_limit(sent)
+            .filter(|_| question.is_pull() && !refusal.strayed);
+        if let Some(said) = pull_limit {
+            let puller = self.auth.puller(deadline).await;
+            self.pulls.limited(puller, retry_after, said)
+        } else {
+            self.agent.origins().limited(&refusal.origin, retry_after)
         }
     }
 
     fn url(&self, repository: &RepoName, question: &Question<'_>) -> Result<Url, Error> {
-        let Self {
-            home,
-            paths: Paths { before, .. },
-            ..
-        } = self;
-        let mut text = format!("{home}{before}/v2/{repository}/{}", question.path);
+        let Self { home, paths, .. } = self;
+        let mut text = format!("{home}{}{repository}/{}", paths.api(), question.path);
         let mut joint = '?';
         if !question.query.is_empty() {
             text.push(joint);
@@ -204,39 +232,47 @@ impl Endpoint {
         question: &Question<'_>,
         authorization: Option<&HeaderValue>,
         deadline: Instant,
-    ) -> Result<Reply, Error> {
+    ) -> Result<Reply, Failure> {
         let mut request = Outgoing {
             method: question.method.clone(),
             url: first.clone(),
             headers: headers(question, authorization),
             body: Bytes::new(),
         };
+        let mut origin = self.home.clone();
         let mut strayed = false;
         for _ in 0..=redirect::MAX_REDIRECTS {
             let kind = if strayed { "redirect" } else { question.kind };
-            let response = self.send(&request, kind, deadline).await?;
+            let response = self.send(&origin, &request, kind, deadline).await?;
             if !redirect::is_redirect(response.status()) {
-                return Ok(Reply::new(&request.url, strayed, response));
+                return Ok(Reply::new(&request.url, origin, strayed, response));
             }
-            let next = redirect::target(&request.url, &self.home, response.headers())?;
+            let (next, next_origin) =
+                redirect::target(&request.url, &self.home, response.headers())?;
             response.into_body().discard();
-            if Origin::of(&next) != Origin::of(&request.url) {
+            if next_origin != origin {
                 request.headers.remove(AUTHORIZATION);
             }
-            strayed |= Origin::of(&next).as_ref() != Some(&self.home);
-            request.url = next;
+            strayed |= next_origin != self.home;
+            (request.url, origin) = (next, next_origin);
         }
-        Err(redirect::too_many(first))
+        Err(redirect::too_many(first).into())
     }
 
     async fn send(
         &self,
+        origin: &Origin,
         request: &Outgoing,
         kind: &'static str,
         deadline: Instant,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<Response<Body>, Failure> {
         let began = StdInstant::now();
-        let result = self.agent.pool.send(request, deadline).await;
+        let result = self.agent.send(origin, request, deadline).await;
+        if let Err(failure) = &result
+            && failure.kind == Kind::Shut
+        {
+            return result;
+        }
         let status = result.as_ref().map(Response::status).ok();
         let status = status.as_ref().map_or("error", http::StatusCode::as_str);
         let upstream = self.upstream.name.as_str();
@@ -249,28 +285,34 @@ impl Endpoint {
             elapsed_ms = began.elapsed().as_millis(),
             "upstream asked"
         );
-        if let Ok(response) = &result {
+        if let Ok(response) = &result
+            && *origin == self.home
+        {
             self.note_quota(response.headers());
         }
         result
     }
 
-    /// Keeps what Docker Hub says is left: `ratelimit-remaining: 76;w=21600`.
+    /// Keeps what Docker Hub says of our pulls: `ratelimit-limit: 100;w=21600`, `ratelimit-remaining: 76;w=21600`.
     fn note_quota(&self, headers: &HeaderMap) {
-        let left = headers
-            .get(RATELIMIT_REMAINING)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| text.split(';').next())
-            .and_then(|text| parse_number(text.trim()));
-        if let Some(left) = left {
-            self.metrics
-                .upstream
-                .rate_limit_remaining(self.upstream.name.as_str(), left);
+        let (metrics, upstream) = (&self.metrics.upstream, self.upstream.name.as_str());
+        if let Some(limit) = pulls_in(headers, &RATELIMIT_LIMIT) {
+            metrics.rate_limit(upstream, limit);
+        }
+        if let Some(left) = pulls_in(headers, &RATELIMIT_REMAINING) {
+            metrics.rate_limit_remaining(upstream, left);
         }
     }
 }
 
+const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+
+/// The number before the window in a header of Docker Hub's.
+fn pulls_in(headers: &HeaderMap, name: &HeaderName) -> Option<i64> {
+    let text = headers.get(name)?.to_str().ok()?;
+    parse_number(text.split(';').next()?.trim())
+}
 
 fn headers(question: &Question<'_>, authorization: Option<&HeaderValue>) -> HeaderMap {
     let mut headers = common_headers();
@@ -288,78 +330,4 @@ fn headers(question: &Question<'_>, authorization: Option<&HeaderValue>) -> Head
         }
     }
     headers
-}
-
-/// What every request carries.
-fn common_headers() -> HeaderMap {
-    const AGENT: &str = concat!("layby/", env!("CARGO_PKG_VERSION"));
-    HeaderMap::from_iter([
-        (USER_AGENT, HeaderValue::from_static(AGENT)),
-        (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
-    ])
-}
-
-/// Sends requests as they are, for the endpoint and for its authenticator.
-#[derive(Debug)]
-pub(super) struct Agent {
-    pool: Arc<Pool>,
-}
-
-impl Agent {
-    /// An agent that uses the connections of `pool`.
-    pub(super) fn new(pool: Arc<Pool>) -> Self {
-        Self { pool }
-    }
-}
-
-impl Exchange for Agent {
-    fn send(
-        &self,
-        request: Request<Bytes>,
-        deadline: Instant,
-    ) -> BoxFuture<'_, Result<Response<Bytes>, Error>> {
-        Box::pin(async move {
-            let (head, body) = request.into_parts();
-            let url: Url = head
-                .uri
-                .to_string()
-                .parse()
-                .map_err(|_| Error::invalid("a token realm is no URL that can be asked"))?;
-            let mut headers = head.headers;
-            for (name, value) in &common_headers() {
-                headers.entry(name).or_insert_with(|| value.clone());
-            }
-            let from = without_secrets(&url);
-            let request = Outgoing {
-                method: head.method,
-                url,
-                headers,
-                body,
-            };
-            let (head, body) = self.pool.send(&request, deadline).await?.into_parts();
-            let body = read_whole(&from, body, SMALL_BODY, deadline).await?;
-            Ok(Response::from_parts(head, body))
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn paths(url: &str) -> Option<(String, String)> {
-        Paths::of(&url.parse().unwrap()).map(|paths| (paths.before, paths.prefix))
-    }
-
-    #[test]
-    fn a_urls_path_prefixes_the_repository_unless_it_says_where_v2_is() {
-        let pair = |before: &str, prefix: &str| Some((before.to_owned(), prefix.to_owned()));
-        assert_eq!(paths("https://r.example"), pair("", ""));
-        assert_eq!(paths("https://r.example/project"), pair("", "project"));
-        assert_eq!(paths("https://r.example/a/b/"), pair("", "a/b"));
-        assert_eq!(paths("https://r.example/ghcr.io/v2"), pair("/ghcr.io", ""));
-        assert_eq!(paths("https://r.example/v2/project"), pair("", "project"));
-        assert_eq!(paths("https://r.example/x/y/v2/p/q"), pair("/x/y", "p/q"));
-        assert_eq!(paths("https://r.example/Project"), None);
-    }
 }

@@ -6,6 +6,8 @@ use http::{HeaderName, Method};
 
 use super::Error;
 use super::client::{Asking, Call, Upstream};
+use super::failure::Failure;
+use super::health::{Load, Tries};
 use crate::oci::{self, Digest, MediaType, RepoName, TagsQuery};
 
 /// Largest list that is taken, in bytes; a page of a hundred thousand tags is smaller.
@@ -34,7 +36,7 @@ impl Upstream {
         query: &TagsQuery,
         call: &Call,
     ) -> Result<ListAnswer, Error> {
-        let asking = Asking {
+        let asking = || Asking {
             method: Method::GET,
             kind: "tags",
             repository,
@@ -55,7 +57,7 @@ impl Upstream {
         query: &str,
         call: &Call,
     ) -> Result<ListAnswer, Error> {
-        let asking = Asking {
+        let asking = || Asking {
             method: Method::GET,
             kind: "referrers",
             repository,
@@ -67,8 +69,22 @@ impl Upstream {
         self.list(asking, call).await
     }
 
-    async fn list(&self, asking: Asking<'_>, call: &Call) -> Result<ListAnswer, Error> {
-        let reply = self.ask(asking, call).await?;
+    async fn list<'a>(
+        &self,
+        asking: impl Fn() -> Asking<'a> + Send,
+        call: &Call,
+    ) -> Result<ListAnswer, Error> {
+        let mut tries = Tries::until(call.deadline);
+        loop {
+            match self.list_once(asking(), call).await {
+                Ok(list) => return Ok(list),
+                Err(failure) => tries.after(failure).await?,
+            }
+        }
+    }
+
+    async fn list_once(&self, asking: Asking<'_>, call: &Call) -> Result<ListAnswer, Failure> {
+        let reply = self.ask(asking, Load::Small, call).await?;
         reply.check_content()?;
         let from = reply.from.clone();
         let media_type = reply
@@ -88,9 +104,8 @@ impl Upstream {
             .upstream
             .received(self.name().as_str(), body.len() as u64);
         if serde_json::from_slice::<&serde_json::value::RawValue>(&body).is_err() {
-            return Err(Error::invalid(format!(
-                "{from} answered with what is not JSON"
-            )));
+            let message = format!("{from} answered with what is not JSON");
+            return Err(Error::invalid(message).into());
         }
         Ok(ListAnswer {
             body,

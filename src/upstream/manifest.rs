@@ -7,6 +7,9 @@ use http::{HeaderName, Method};
 use super::Error;
 use super::answer::Reply;
 use super::client::{Asking, Call, Upstream};
+use super::endpoint::MANIFEST;
+use super::failure::Failure;
+use super::health::{Load, Tries};
 use crate::oci::{Digest, ManifestError, ManifestInfo, MediaType, Reference, RepoName};
 
 /// Largest manifest that is taken, in bytes: what registries must accept (distribution-spec, "Pushing manifests").
@@ -52,14 +55,18 @@ impl Upstream {
         reference: &Reference,
         call: &Call,
     ) -> Result<ManifestHead, Error> {
-        let head = match self
-            .ask(asking(Method::HEAD, repository, reference), call)
-            .await
-        {
-            Ok(reply) => read_head(&reply, reference)?,
-            // 405 and the like: the method is what is wrong.
-            Err(Error::Invalid { .. }) => None,
-            Err(error) => return Err(error),
+        let mut tries = Tries::until(call.deadline);
+        let head = loop {
+            let asking = asking(Method::HEAD, repository, reference);
+            match self.ask(asking, Load::Small, call).await {
+                Ok(reply) => break read_head(&reply, reference)?,
+                // 405 and the like: the method is what is wrong.
+                Err(Failure {
+                    error: Error::Invalid { .. },
+                    ..
+                }) => break None,
+                Err(failure) => tries.after(failure).await?,
+            }
         };
         if let Some(head) = head {
             return Ok(head);
@@ -82,9 +89,23 @@ impl Upstream {
         reference: &Reference,
         call: &Call,
     ) -> Result<Manifest, Error> {
-        let reply = self
-            .ask(asking(Method::GET, repository, reference), call)
-            .await?;
+        let mut tries = Tries::until(call.deadline);
+        loop {
+            match self.get_manifest_once(repository, reference, call).await {
+                Ok(manifest) => return Ok(manifest),
+                Err(failure) => tries.after(failure).await?,
+            }
+        }
+    }
+
+    async fn get_manifest_once(
+        &self,
+        repository: &RepoName,
+        reference: &Reference,
+        call: &Call,
+    ) -> Result<Manifest, Failure> {
+        let asking = asking(Method::GET, repository, reference);
+        let reply = self.ask(asking, Load::Small, call).await?;
         check_ok(&reply)?;
         reply.check_content()?;
         let from = reply.from.clone();
@@ -95,9 +116,10 @@ impl Upstream {
             .content_length()
             .is_some_and(|len| len > MAX_MANIFEST as u64)
         {
-            return Err(Error::invalid(format!(
+            let message = format!(
                 "{from} is larger than {MAX_MANIFEST} bytes, the most that a manifest may have"
-            )));
+            );
+            return Err(Error::invalid(message).into());
         }
         let bytes = reply.read(MAX_MANIFEST, call.deadline).await?;
         self.metrics
@@ -137,7 +159,7 @@ fn asking<'a>(method: Method, repository: &'a RepoName, reference: &Reference) -
         kind: if method == Method::HEAD {
             "manifest_head"
         } else {
-            "manifest"
+            MANIFEST
         },
         method,
         repository,

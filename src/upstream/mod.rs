@@ -2,9 +2,10 @@
 //!
 //! Owns everything that is said to an upstream. Keeps no content and decides nothing about freshness or membership.
 //! A question goes from `client` (the URLs of an upstream in turn) to `endpoint` (one URL: login, redirects) to `net`
-//! (one request); what comes back is judged in `manifest`, `blob` and `list`.
+//! (one request); what comes back is judged in `manifest`, `blob` and `list`. `health` says who is left alone meanwhile.
 //! Imports `oci` values, `config` values, `telemetry` and `runtime`; never `store` or `flight`.
 
+mod agent;
 mod answer;
 mod auth;
 mod blob;
@@ -12,9 +13,12 @@ mod client;
 mod endpoint;
 mod error;
 mod exchange;
+mod failure;
+mod health;
 mod list;
 mod manifest;
 mod net;
+mod paths;
 mod redirect;
 mod said;
 #[cfg(test)]

@@ -15,9 +15,13 @@ pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// The URL that the answer from `from` sends us to. Never plain HTTP unless the upstream, at `home`, is; user
+/// The URL that the answer from `from` sends us to, with its origin. Never plain HTTP unless the upstream, at `home`, is; user
 /// information in it is dropped.
-pub(super) fn target(from: &Url, home: &Origin, headers: &HeaderMap) -> Result<Url, Error> {
+pub(super) fn target(
+    from: &Url,
+    home: &Origin,
+    headers: &HeaderMap,
+) -> Result<(Url, Origin), Error> {
     let shown = without_secrets(from);
     let location = headers
         .get(LOCATION)
@@ -45,7 +49,7 @@ pub(super) fn target(from: &Url, home: &Origin, headers: &HeaderMap) -> Result<U
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_fragment(None);
-    Ok(url)
+    Ok((url, origin))
 }
 
 /// The error for a chain of redirects that does not end.
@@ -65,7 +69,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(LOCATION, http::HeaderValue::from_bytes(location).unwrap());
         let home = Origin::of(&home.parse().unwrap()).unwrap();
-        target(&from.parse().unwrap(), &home, &headers).map(String::from)
+        target(&from.parse().unwrap(), &home, &headers).map(|(url, _)| url.into())
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
-use super::client::{MAX_UNDER_WAY, Upstream};
-use super::endpoint::{Agent, Endpoint};
+use super::agent::Agent;
+use super::client::Upstream;
+use super::endpoint::Endpoint;
+use super::health::{Origins, Turns};
 use super::net::{
     Connector, Network, Origin, Pool, ProxyEnvironment, ProxyError, SystemNetwork, SystemRoots,
     Tls, without_secrets,
@@ -140,10 +140,13 @@ impl Builder<'_> {
             None => Arc::clone(&nothing),
         };
         let first = upstream.urls.first().and_then(|url| Origin::of(&url.url));
+        let own = upstream.urls.iter().filter_map(|url| Origin::of(&url.url));
+        let (clock, metrics) = (self.clock.clone(), Arc::clone(self.metrics));
+        let origins = Arc::new(Origins::new(&upstream.name, own.collect(), clock, metrics));
         let endpoints = upstream.urls.iter().map(|url| {
             let is_first = Origin::of(&url.url) == first;
             let tls = if is_first { &certificate } else { &nothing };
-            self.endpoint(upstream, url, tls, &nothing)
+            self.endpoint(upstream, url, &origins, tls, &nothing)
         });
         Ok(Upstream {
             endpoints: endpoints.collect::<Result<_, _>>()?,
@@ -152,7 +155,7 @@ impl Builder<'_> {
             offline: self.config.offline,
             stall_timeout: self.config.limits.stall_timeout,
             metrics: Arc::clone(self.metrics),
-            under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
+            turns: Turns::default(),
         })
     }
 
@@ -160,6 +163,7 @@ impl Builder<'_> {
         &self,
         upstream: &Arc<config::Upstream>,
         url: &config::UpstreamUrl,
+        origins: &Arc<Origins>,
         tls: &Arc<Tls>,
         foreign_tls: &Arc<Tls>,
     ) -> Result<Endpoint, SetupError> {
@@ -188,7 +192,11 @@ impl Builder<'_> {
             self.config.limits.connect_timeout,
         )
         .map_err(unusable)?;
-        let agent = Arc::new(Agent::new(Pool::new(connector, self.tasks.clone())));
+        let agent = Arc::new(Agent::new(
+            Pool::new(connector, self.tasks.clone()),
+            Arc::clone(origins),
+            self.clock.clone(),
+        ));
         Endpoint::new(
             upstream,
             url,

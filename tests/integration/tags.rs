@@ -171,11 +171,7 @@ async fn every_failure_of_the_upstream_is_answered_with_what_there_is() {
 async fn an_upstream_that_is_gone_is_asked_once_in_negative_ttl() {
     let (fake, layby, image) = tagged().await;
     layby.get(LATEST).await.expect(200);
-    fake.script(
-        Rule::path("/manifests/")
-            .method("*")
-            .error(503, "UNAVAILABLE"),
-    );
+    fake.script(Rule::path("/manifests/").method("*").error(500, "UNKNOWN"));
     layby.clock().advance(Duration::from_secs(61));
     fake.record().clear();
     for _ in 0..5 {

@@ -96,6 +96,8 @@ mod tests {
         metrics.upstream.resumed("docker.io");
         metrics.upstream.token_exchange("docker.io", "ok");
         metrics.upstream.rate_limit_remaining("docker.io", 1);
+        metrics.upstream.rate_limit("docker.io", 1);
+        let _held = metrics.upstream.held("docker.io", "rate_limit");
         metrics.upstream.verify_failed("docker.io");
         metrics.cache.stale_served("docker.io", "unreachable");
         metrics.cache.bypassed("too_large");
@@ -122,7 +124,9 @@ mod tests {
             "cache_bytes ",
             "cache_blobs ",
             "token_exchanges_total{",
+            "upstream_ratelimit_limit{",
             "upstream_ratelimit_remaining{",
+            "upstream_held{",
         ] {
             assert!(
                 text.contains(&format!("\nlayby_{name}")),

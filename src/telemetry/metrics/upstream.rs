@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::Counted;
+
 /// Counters of the upstream side.
 #[derive(Debug)]
 pub struct UpstreamMetrics {
@@ -15,7 +17,9 @@ pub struct UpstreamMetrics {
     resumes: Family<UpstreamLabel, Counter>,
     verify_failures: Family<UpstreamLabel, Counter>,
     token_exchanges: Family<OutcomeLabels, Counter>,
+    ratelimit_limit: Family<UpstreamLabel, Gauge>,
     ratelimit_remaining: Family<UpstreamLabel, Gauge>,
+    held: Family<ReasonLabels, Gauge>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -36,6 +40,12 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    upstream: String,
+    reason: &'static str,
+}
+
 fn label(upstream: &str) -> UpstreamLabel {
     UpstreamLabel {
         upstream: upstream.to_owned(),
@@ -51,7 +61,9 @@ impl UpstreamMetrics {
             resumes: Family::default(),
             verify_failures: Family::default(),
             token_exchanges: Family::default(),
+            ratelimit_limit: Family::default(),
             ratelimit_remaining: Family::default(),
+            held: Family::default(),
         };
         registry.register(
             "upstream_requests",
@@ -84,9 +96,19 @@ impl UpstreamMetrics {
             metrics.token_exchanges.clone(),
         );
         registry.register(
+            "upstream_ratelimit_limit",
+            "Pulls allowed per time, as the upstream's last answer said",
+            metrics.ratelimit_limit.clone(),
+        );
+        registry.register(
             "upstream_ratelimit_remaining",
             "Pulls left, as the upstream's last answer said",
             metrics.ratelimit_remaining.clone(),
+        );
+        registry.register(
+            "upstream_held",
+            "Hosts and credentials of the upstream that are left alone until they work again",
+            metrics.held.clone(),
         );
         metrics
     }
@@ -136,5 +158,21 @@ impl UpstreamMetrics {
         self.ratelimit_remaining
             .get_or_create(&label(upstream))
             .set(pulls);
+    }
+
+    /// Keeps what the upstream said of our quota's size.
+    pub fn rate_limit(&self, upstream: &str, pulls: i64) {
+        self.ratelimit_limit
+            .get_or_create(&label(upstream))
+            .set(pulls);
+    }
+
+    /// Counts a host or a credential that is left alone, as long as the result lives. `reason` is one of a few names.
+    pub fn held(&self, upstream: &str, reason: &'static str) -> Counted {
+        let labels = ReasonLabels {
+            upstream: upstream.to_owned(),
+            reason,
+        };
+        Counted::by(&self.held.get_or_create(&labels))
     }
 }

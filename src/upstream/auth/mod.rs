@@ -29,6 +29,7 @@ use url::Url;
 
 use self::challenge::Challenge;
 use self::credentials::Credentials;
+pub(super) use self::credentials::Fingerprint;
 use self::learned::Learned;
 use self::logins::Logins;
 use self::realm::Realm;
@@ -56,16 +57,17 @@ pub(super) struct Authenticator {
 }
 
 impl Authenticator {
-    /// For `url`, which is one of `upstream`'s.
+    /// For `url`, which is one of `upstream`'s and has its API at `base`.
     pub(super) fn new(
         upstream: &Arc<Upstream>,
         url: &UpstreamUrl,
+        base: Url,
         exchange: Arc<dyn Exchange>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             upstream: Arc::clone(upstream),
-            base: base_of(&url.url),
+            base,
             credentials: Credentials::new(&upstream.name, &url.url, url.credentials.as_ref()),
             exchange,
             metrics,
@@ -73,6 +75,12 @@ impl Authenticator {
             tokens: Tokens::new(),
             logins: Logins::default(),
         }
+    }
+
+    /// Whose pulls these are: our login's, or nobody's in particular.
+    pub(super) async fn puller(&self, deadline: Instant) -> Option<Fingerprint> {
+        let login = self.credentials.login(deadline).await.ok()??;
+        Some(*login.fingerprint())
     }
 
     /// What to send at once to pull from `repository`; `None`: ask without, and see what is wanted.
@@ -252,19 +260,6 @@ impl Authenticator {
     }
 }
 
-/// The `/v2/` of the registry at `url`: where its path says `v2`, else at the root, since another path is a prefix of
-/// repository names.
-fn base_of(url: &Url) -> Url {
-    let components: Vec<&str> = url.path().split('/').filter(|c| !c.is_empty()).collect();
-    let at = components.iter().position(|component| *component == "v2");
-    let before = components.get(..at.unwrap_or(0)).unwrap_or_default();
-    let mut path: String = before.iter().flat_map(|part| ["/", part]).collect();
-    path.push_str("/v2/");
-    let mut base = url.clone();
-    base.set_path(&path);
-    base
-}
-
 fn is_bearer(header: &HeaderValue) -> bool {
     header
         .as_bytes()
@@ -273,6 +268,6 @@ fn is_bearer(header: &HeaderValue) -> bool {
 }
 
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use url::Url;
 
+use super::credentials::{Fingerprint, Login};
 use crate::config::{
     CredentialSource, ProxyChoice, RepositoryFilter, TagPolicy, Upstream, UpstreamUrl,
 };
@@ -55,6 +56,11 @@ pub(super) fn password(username: &str, password: &str) -> CredentialSource {
         username: username.to_owned(),
         password: password.into(),
     }
+}
+
+/// The fingerprint of some login of this user.
+pub(in crate::upstream) fn fingerprint(username: &str) -> Fingerprint {
+    *Login::password(username, "hunter2".into()).fingerprint()
 }
 
 /// A registry that gives the answers it was told to, in order, and remembers what it was asked.

@@ -20,6 +20,7 @@ use super::proxies::{HttpProxy, Proxies, ProxyEnvironment, ProxyError, open_tunn
 use super::{Network, Origin, Tls};
 use crate::config;
 use crate::upstream::Error;
+use crate::upstream::failure::{Failure, Kind};
 
 /// Makes the connections of one upstream URL, its own and those to the hosts that it sends us to.
 #[derive(Debug)]
@@ -87,11 +88,11 @@ impl Connector {
     }
 
     /// Connects to `target`, which is foreign unless it is the upstream itself.
-    pub(super) async fn connect(&self, target: &Origin) -> Result<Established, Error> {
+    pub(super) async fn connect(&self, target: &Origin) -> Result<Established, Failure> {
         let until = Instant::now() + self.timeout;
         let too_slow = |_| {
             let after = self.timeout;
-            Error::unavailable(format!(
+            unreachable(format!(
                 "{target} did not take a connection within {after:?}"
             ))
         };
@@ -115,13 +116,13 @@ impl Connector {
     }
 
     /// A socket whose bytes reach `target`, or the proxy that forwards to it.
-    async fn open(&self, target: &Origin, proxy: Option<&HttpProxy>) -> Result<TcpStream, Error> {
+    async fn open(&self, target: &Origin, proxy: Option<&HttpProxy>) -> Result<TcpStream, Failure> {
         let Some(proxy) = proxy else {
             return self.open_direct(target).await;
         };
         let failed = |error: io::Error| {
             let name = &proxy.origin;
-            Error::unavailable(format!(
+            unreachable(format!(
                 "{target} cannot be reached through the proxy {name}: {error}"
             ))
         };
@@ -135,9 +136,8 @@ impl Connector {
         Ok(stream)
     }
 
-    async fn open_direct(&self, target: &Origin) -> Result<TcpStream, Error> {
-        let failed =
-            |error: io::Error| Error::unavailable(format!("{target} cannot be reached: {error}"));
+    async fn open_direct(&self, target: &Origin) -> Result<TcpStream, Failure> {
+        let failed = |error: io::Error| unreachable(format!("{target} cannot be reached: {error}"));
         let mut addresses = self.resolve(target).await.map_err(failed)?;
         if *target != self.home {
             let mut refused = Ok(());
@@ -212,17 +212,20 @@ impl Connector {
         }
     }
 
-    async fn encrypt(&self, target: &Origin, tcp: TcpStream) -> Result<Established, Error> {
+    async fn encrypt(&self, target: &Origin, tcp: TcpStream) -> Result<Established, Failure> {
         let tls = if *target == self.home {
             &self.tls
         } else {
             &self.foreign_tls
         };
-        let config = tls.config().await?;
+        let config = tls
+            .config()
+            .await
+            .map_err(|error| Failure::new(Kind::Unreachable, error))?;
         let name = match (target.literal_ip(), target.name()) {
             (Some(ip), _) => ServerName::from(ip),
             (None, name) => ServerName::try_from(name.unwrap_or_default().to_owned())
-                .map_err(|_| Error::unavailable(format!("{target} is not a host name")))?,
+                .map_err(|_| unreachable(format!("{target} is not a host name")))?,
         };
         let stream = tokio_rustls::TlsConnector::from(config)
             .connect(name, tcp)
@@ -236,7 +239,7 @@ impl Connector {
         })
     }
 
-    fn handshake_failed(&self, target: &Origin, error: &io::Error) -> Error {
+    fn handshake_failed(&self, target: &Origin, error: &io::Error) -> Failure {
         let cause = error
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -252,8 +255,19 @@ impl Connector {
             }
             _ => String::new(),
         };
-        Error::unavailable(format!("no TLS with {target}: {error}{hint}"))
+        let kind = match error.kind() {
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => Kind::Reset,
+            _ => Kind::Unreachable,
+        };
+        Failure::unavailable(kind, format!("no TLS with {target}: {error}{hint}"))
     }
+}
+
+fn unreachable(message: String) -> Failure {
+    Failure::unavailable(Kind::Unreachable, message)
 }
 
 /// The addresses in their order, families alternating, beginning with the first one's.

@@ -4,6 +4,7 @@
 //! it sends one request to one URL. Imports `config` values, `runtime`, and the errors of `upstream`.
 
 mod address;
+mod body;
 mod connect;
 mod network;
 mod origin;
@@ -11,9 +12,10 @@ mod pool;
 mod proxies;
 mod tls;
 
+pub(super) use body::Body;
 pub(super) use connect::Connector;
 pub(super) use network::{Network, SystemNetwork};
 pub(super) use origin::{Origin, without_secrets};
-pub(super) use pool::{Body, Outgoing, Pool};
+pub(super) use pool::{Outgoing, Pool};
 pub(super) use proxies::{ProxyEnvironment, ProxyError};
 pub(super) use tls::{SystemRoots, Tls};

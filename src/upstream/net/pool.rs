@@ -1,7 +1,6 @@
 //! Connections kept for the next request: many for HTTP/1.1, one for HTTP/2, per origin.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -10,19 +9,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
+use super::body::{Body, Lease, Occupied, causes};
 use super::connect::{Connector, Established};
 use super::proxies::HttpProxy;
 use super::{Origin, without_secrets};
 use crate::runtime::Tasks;
 use crate::upstream::Error;
+use crate::upstream::failure::{Failure, Kind};
 
 /// Idle connections kept per origin, and for how long: below what servers and the networks between commonly keep.
 const MAX_IDLE: usize = 32;
@@ -38,9 +38,12 @@ const FRAME_SIZE: u32 = 64 << 10;
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A body nobody wants is read to its end if it is no longer than this, to keep its connection.
-const DRAIN_BYTES: u64 = 64 * 1024;
-const DRAIN_TIME: Duration = Duration::from_secs(1);
+/// Requests at once on one HTTP/2 connection: below the 100 that servers should allow (RFC 9113, section 6.5.2), so that
+/// none ever waits within it for another's body to end.
+const MAX_STREAMS: usize = 64;
+
+/// Less time than this says nothing of a server that did not answer in it.
+const FAIR_TIME: Duration = Duration::from_secs(1);
 
 /// A request to one URL. Not shown by `Debug`, since its headers and query may hold secrets.
 #[derive(Clone)]
@@ -59,7 +62,7 @@ pub(in crate::upstream) struct Outgoing {
 #[derive(Debug)]
 pub(in crate::upstream) struct Pool {
     connector: Connector,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
     slots: Mutex<HashMap<Origin, Slot>>,
     /// Whether the task that closes idle connections runs.
     kept: AtomicBool,
@@ -68,7 +71,7 @@ pub(in crate::upstream) struct Pool {
 #[derive(Debug, Default)]
 struct Slot {
     idle: Vec<Idle>,
-    http2: Option<http2::SendRequest<Full<Bytes>>>,
+    http2: Vec<Http2>,
 }
 
 #[derive(Debug)]
@@ -79,15 +82,26 @@ struct Idle {
 
 /// An HTTP/1.1 connection; `forwarder` as in [`Established`].
 #[derive(Debug)]
-struct Http1 {
-    sender: http1::SendRequest<Full<Bytes>>,
+pub(super) struct Http1 {
+    pub(super) sender: http1::SendRequest<Full<Bytes>>,
     forwarder: Option<HttpProxy>,
 }
+
+/// An HTTP/2 connection, or one request's hold on it.
+#[derive(Debug, Clone)]
+struct Http2 {
+    sender: http2::SendRequest<Full<Bytes>>,
+    seat: Seat,
+}
+
+/// Counts the requests on an HTTP/2 connection: each has a clone until its body has ended.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seat(Arc<()>);
 
 #[derive(Debug)]
 enum Line {
     Http1(Http1),
-    Http2(http2::SendRequest<Full<Bytes>>),
+    Http2(Http2),
 }
 
 impl Pool {
@@ -107,56 +121,62 @@ impl Pool {
         self: &Arc<Self>,
         request: &Outgoing,
         deadline: Instant,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<Response<Body>, Failure> {
         let shown = without_secrets(&request.url);
         let origin = Origin::of(&request.url)
             .ok_or_else(|| Error::invalid(format!("{shown} is neither http nor https")))?;
-        if let Ok(result) = timeout_at(deadline, self.attempt(&origin, request)).await {
-            return result;
-        }
-        // It may be the way there that is dead, not the server: then the kept connections are as well.
-        self.slots.lock().remove(&origin);
-        Err(Error::unavailable(format!(
-            "{shown} did not answer in time"
-        )))
-    }
-
-    async fn attempt(
-        self: &Arc<Self>,
-        origin: &Origin,
-        request: &Outgoing,
-    ) -> Result<Response<Body>, Error> {
-        let broken = |error: &hyper::Error| {
-            Error::unavailable(format!(
-                "{origin} broke off before it answered: {}",
-                causes(error)
-            ))
-        };
-        if let Some(line) = self.take(origin) {
-            match self.exchange(origin, line, request).await? {
+        if let Some(line) = self.take(&origin) {
+            match self.exchange(&origin, line, request, deadline).await? {
                 Ok(response) => return Ok(response),
-                Err(error) if error.is_parse() => return Err(broken(&error)),
+                Err(error) if error.is_parse() => return Err(broken(&origin, &error)),
                 Err(error) => {
                     tracing::debug!(%origin, %error, "kept connection is dead, asking again on a fresh one");
-                    self.forget_http2(origin);
+                    self.forget_http2(&origin);
                 }
             }
         }
-        let line = self.connect(origin).await?;
-        self.exchange(origin, line, request)
+        let began = Instant::now();
+        let line = timeout_at(deadline, self.connect(&origin)).await;
+        let line = line.map_err(|_| {
+            let message = format!("{origin} took no connection in time");
+            Failure::unavailable(timed_out(began, Kind::Unreachable), message)
+        })??;
+        self.exchange(&origin, line, request, deadline)
             .await?
-            .map_err(|error| broken(&error))
+            .map_err(|error| broken(&origin, &error))
     }
 
+    /// One request on one connection. The inner error is the connection's.
     async fn exchange(
         self: &Arc<Self>,
         origin: &Origin,
         line: Line,
         request: &Outgoing,
-    ) -> Result<Result<Response<Body>, hyper::Error>, Error> {
-        let request = assemble(origin, &line, request)?;
-        let (answer, lease) = match line {
-            Line::Http2(mut sender) => (sender.send_request(request).await, None),
+        deadline: Instant,
+    ) -> Result<Result<Response<Body>, hyper::Error>, Failure> {
+        let assembled = assemble(origin, &line, request)?;
+        let began = Instant::now();
+        if let Ok(answer) = timeout_at(deadline, self.ask(origin, line, assembled)).await {
+            return Ok(answer);
+        }
+        // It may be the way there that is dead, not the server: then the kept connections are as well.
+        self.slots.lock().remove(origin);
+        let message = format!("{} did not answer in time", without_secrets(&request.url));
+        let kind = timed_out(began, Kind::Silent);
+        Err(Failure::unavailable(kind, message))
+    }
+
+    async fn ask(
+        self: &Arc<Self>,
+        origin: &Origin,
+        line: Line,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Body>, hyper::Error> {
+        let (answer, occupied) = match line {
+            Line::Http2(mut line) => {
+                let answer = line.sender.send_request(request).await;
+                (answer, Occupied::Stream(line.seat))
+            }
             Line::Http1(mut line) => {
                 let answer = line.sender.send_request(request).await;
                 let lease = Lease {
@@ -164,15 +184,16 @@ impl Pool {
                     origin: origin.clone(),
                     line,
                 };
-                (answer, Some(lease))
+                (answer, Occupied::Connection(lease))
             }
         };
-        Ok(answer.map(|response| {
-            response.map(|incoming| {
-                let mut body = Body { incoming, lease };
-                body.release_at_end();
-                body
-            })
+        Ok(answer?.map(|incoming| {
+            let mut body = Body {
+                incoming,
+                occupied: Some(occupied),
+            };
+            body.release_at_end();
+            body
         }))
     }
 
@@ -180,10 +201,9 @@ impl Pool {
     fn take(&self, origin: &Origin) -> Option<Line> {
         let mut slots = self.slots.lock();
         let slot = slots.get_mut(origin)?;
-        if let Some(sender) = slot.http2.as_ref().filter(|sender| !sender.is_closed()) {
-            return Some(Line::Http2(sender.clone()));
+        if let Some(line) = slot.http2.iter().find(|line| line.has_room()) {
+            return Some(Line::Http2(line.clone()));
         }
-        slot.http2 = None;
         slot.drop_old();
         let line = slot.idle.pop().map(|idle| Line::Http1(idle.line));
         if slot.is_empty() {
@@ -192,10 +212,11 @@ impl Pool {
         line
     }
 
-    async fn connect(self: &Arc<Self>, origin: &Origin) -> Result<Line, Error> {
+    async fn connect(self: &Arc<Self>, origin: &Origin) -> Result<Line, Failure> {
         self.keep();
         let failed = |error: hyper::Error| {
-            Error::unavailable(format!("{origin} does not speak HTTP: {}", causes(&error)))
+            let message = format!("{origin} does not speak HTTP: {}", causes(&error));
+            Failure::unavailable(Kind::Unreachable, message)
         };
         let Established {
             stream,
@@ -215,10 +236,19 @@ impl Pool {
                 .await
                 .map_err(failed)?;
             self.drive(origin, driver);
+            let line = Http2 {
+                sender,
+                seat: Seat::default(),
+            };
             if !self.tasks.stopping().is_cancelled() {
-                self.slots.lock().entry(origin.clone()).or_default().http2 = Some(sender.clone());
+                let mut slots = self.slots.lock();
+                let kept = &mut slots.entry(origin.clone()).or_default().http2;
+                // Of several that were made at once, one is enough.
+                if !kept.iter().any(Http2::has_room) {
+                    kept.push(line.clone());
+                }
             }
-            Ok(Line::Http2(sender))
+            Ok(Line::Http2(line))
         } else {
             let (sender, driver) = http1::handshake(io).await.map_err(failed)?;
             self.drive(origin, driver);
@@ -239,7 +269,7 @@ impl Pool {
         });
     }
 
-    fn put_back(&self, origin: Origin, line: Http1) {
+    pub(super) fn put_back(&self, origin: Origin, line: Http1) {
         if self.tasks.stopping().is_cancelled() {
             return;
         }
@@ -256,7 +286,7 @@ impl Pool {
 
     fn forget_http2(&self, origin: &Origin) {
         if let Some(slot) = self.slots.lock().get_mut(origin) {
-            slot.http2 = None;
+            slot.http2.clear();
         }
     }
 
@@ -292,12 +322,49 @@ impl Slot {
     fn drop_old(&mut self) {
         self.idle
             .retain(|idle| !idle.line.sender.is_closed() && idle.since.elapsed() < IDLE_TIME);
-        self.http2.take_if(|sender| sender.is_closed());
+        let mut has_idle = false;
+        self.http2.retain(|line| {
+            let is_spare = line.seat.taken() == 0 && std::mem::replace(&mut has_idle, true);
+            !line.sender.is_closed() && !is_spare
+        });
     }
 
     fn is_empty(&self) -> bool {
-        self.idle.is_empty() && self.http2.is_none()
+        self.idle.is_empty() && self.http2.is_empty()
     }
+}
+
+impl Http2 {
+    fn has_room(&self) -> bool {
+        !self.sender.is_closed() && self.seat.taken() < MAX_STREAMS
+    }
+}
+
+impl Seat {
+    /// Requests under way, besides the pool's own clone.
+    fn taken(&self) -> usize {
+        Arc::strong_count(&self.0).saturating_sub(1)
+    }
+}
+
+/// What running out of time means after it began at this time.
+fn timed_out(began: Instant, kind: Kind) -> Kind {
+    if began.elapsed() < FAIR_TIME {
+        Kind::Hurried
+    } else {
+        kind
+    }
+}
+
+fn broken(origin: &Origin, error: &hyper::Error) -> Failure {
+    let message = format!("{origin} broke off before it answered: {}", causes(error));
+    // What is no HTTP will be none the next time.
+    let kind = if error.is_parse() {
+        Kind::Final
+    } else {
+        Kind::Broken
+    };
+    Failure::unavailable(kind, message)
 }
 
 /// The request in the form that this connection wants: HTTP/2 and forwarding proxies get the whole URL.
@@ -342,107 +409,6 @@ fn assemble(
     Ok(assembled)
 }
 
-/// An HTTP/1.1 connection that is busy with a body.
-struct Lease {
-    pool: Arc<Pool>,
-    origin: Origin,
-    line: Http1,
-}
-
-impl Lease {
-    /// Returns the connection to the pool as soon as it is ready for another request.
-    fn release(self) {
-        let Self {
-            pool,
-            origin,
-            mut line,
-        } = self;
-        if line.sender.is_ready() {
-            pool.put_back(origin, line);
-            return;
-        }
-        let tasks = pool.tasks.clone();
-        let pool = Arc::downgrade(&pool);
-        tasks.spawn_until_stop(async move {
-            if line.sender.ready().await.is_ok()
-                && let Some(pool) = pool.upgrade()
-            {
-                pool.put_back(origin, line);
-            }
-        });
-    }
-}
-
-/// A body as it arrives. Dropped before its end, it takes its HTTP/1.1 connection with it.
-pub(in crate::upstream) struct Body {
-    incoming: Incoming,
-    lease: Option<Lease>,
-}
-
-impl Body {
-    /// The next bytes, never empty; `None` at the end. Safe to cancel.
-    pub(in crate::upstream) async fn next(&mut self) -> Option<Result<Bytes, String>> {
-        loop {
-            if self.release_at_end() {
-                return None;
-            }
-            match self.incoming.frame().await {
-                None => {
-                    if let Some(lease) = self.lease.take() {
-                        lease.release();
-                    }
-                    return None;
-                }
-                Some(Err(error)) => {
-                    self.lease = None;
-                    return Some(Err(causes(&error)));
-                }
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data()
-                        && !data.is_empty()
-                    {
-                        self.release_at_end();
-                        return Some(Ok(data));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Gives the body up; a short one is read to its end behind the caller's back, which keeps the connection.
-    pub(in crate::upstream) fn discard(mut self) {
-        let is_short = self
-            .incoming
-            .size_hint()
-            .upper()
-            .is_some_and(|len| len <= DRAIN_BYTES);
-        let Some(lease) = self.lease.as_ref().filter(|_| is_short) else {
-            return;
-        };
-        let tasks = lease.pool.tasks.clone();
-        tasks.spawn_until_stop(async move {
-            let to_end = async { while let Some(Ok(_)) = self.next().await {} };
-            // A body that does not end in time is dropped with its connection.
-            let _ = timeout(DRAIN_TIME, to_end).await;
-        });
-    }
-
-    /// Frees the connection if the body has ended; whether it has.
-    fn release_at_end(&mut self) -> bool {
-        let ended = self.incoming.is_end_stream();
-        if ended && let Some(lease) = self.lease.take() {
-            lease.release();
-        }
-        ended
-    }
-}
-
-impl fmt::Debug for Body {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body").finish_non_exhaustive()
-    }
-}
-
 /// Runs what an HTTP/2 connection wants run.
 #[derive(Clone)]
 struct Executor(Tasks);
@@ -457,19 +423,4 @@ where
             future.await;
         });
     }
-}
-
-/// An error with what caused it, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -157,34 +157,6 @@ async fn bodies_left_unread_on_an_http2_connection_hold_up_no_other() {
 }
 
 #[tokio::test]
-async fn requests_under_way_are_limited_and_a_body_is_one_until_it_is_dropped() {
-    let registry = Fake::plain(|_| Answer::ok(CONTENT)).await;
-    let upstream = World::new(&[&registry.url()]).upstream();
-    let free = || upstream.under_way.available_permits();
-    let all = free();
-    let under_way = upstream
-        .get_blob(&repository(), &digest(), None, &call())
-        .await
-        .unwrap();
-    assert_eq!(free(), all - 1);
-    let others = u32::try_from(free()).unwrap();
-    let _others = upstream.under_way.acquire_many(others).await.unwrap();
-    let soon = Call {
-        deadline: Instant::now() + Duration::from_millis(50),
-        via: None,
-    };
-    let late = upstream.head_blob(&repository(), &digest(), &soon).await;
-    let Err(Error::Unavailable { message }) = late else {
-        panic!("{late:?}");
-    };
-    assert!(message.contains("upstream registry.example"), "{message}");
-    assert_eq!(registry.seen().len(), 1);
-    drop(under_way);
-    assert_eq!(fetch(&upstream).await.unwrap(), CONTENT);
-    assert_eq!(free(), 1);
-}
-
-#[tokio::test]
 async fn the_next_url_is_asked_when_one_is_unreachable_or_broken() {
     let good = Fake::plain(|_| Answer::ok(CONTENT)).await;
     let broken = Fake::plain(|_| Answer::new(503, "")).await;

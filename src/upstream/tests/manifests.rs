@@ -1,19 +1,9 @@
 //! Manifests: what counts as one, and what `HEAD` may leave out.
 
-use super::fakes::{Answer, Fake, Seen};
+use super::fakes::{Answer, Fake};
 use super::*;
-use crate::oci::{MediaType, Reference};
+use crate::oci::Reference;
 use crate::upstream::{Manifest, ManifestHead};
-
-const INDEX: &str = MediaType::OCI_INDEX;
-
-fn index_bytes() -> Vec<u8> {
-    format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[]}}"#).into_bytes()
-}
-
-fn tag() -> Reference {
-    "latest".parse().unwrap()
-}
 
 async fn get(registry: &Fake, reference: &Reference) -> Result<Manifest, Error> {
     let upstream = World::new(&[&registry.url()]).upstream();
@@ -27,16 +17,6 @@ async fn head(registry: &Fake, reference: &Reference) -> Result<ManifestHead, Er
     upstream
         .head_manifest(&repository(), reference, &call())
         .await
-}
-
-fn index(_: &Seen) -> Answer {
-    Answer::ok(index_bytes())
-        .with("content-type", INDEX)
-        .with(
-            "docker-content-digest",
-            Digest::sha256(&index_bytes()).to_string(),
-        )
-        .with("etag", "\"e\"")
 }
 
 #[tokio::test]

@@ -3,11 +3,14 @@
 mod blobs;
 mod connections;
 mod fakes;
+mod health;
 mod lists;
 mod logins;
 mod manifests;
 mod redirects;
 mod tls;
+mod tries;
+mod turns;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,12 +18,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::fakes::FakeNetwork;
+use self::fakes::{Answer, FakeNetwork, Seen};
 use super::net::ProxyEnvironment;
 use super::upstreams::Surroundings;
 use super::{Call, Error, Upstream, Upstreams};
 use crate::config::{self, Config, ProxyChoice, RepositoryFilter, UpstreamUrl};
-use crate::oci::{Digest, RepoName};
+use crate::oci::{Digest, MediaType, Reference, RepoName};
 use crate::runtime::{Clock, Tasks};
 use crate::telemetry::Metrics;
 
@@ -160,4 +163,25 @@ async fn fetch(upstream: &Upstream) -> Result<Vec<u8>, Error> {
         whole.extend_from_slice(&bytes?);
     }
     Ok(whole)
+}
+
+const INDEX: &str = MediaType::OCI_INDEX;
+
+fn index_bytes() -> Vec<u8> {
+    format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[]}}"#).into_bytes()
+}
+
+/// The answer to every question for a manifest.
+fn index(_: &Seen) -> Answer {
+    Answer::ok(index_bytes())
+        .with("content-type", INDEX)
+        .with(
+            "docker-content-digest",
+            Digest::sha256(&index_bytes()).to_string(),
+        )
+        .with("etag", "\"e\"")
+}
+
+fn tag() -> Reference {
+    "latest".parse().unwrap()
 }

@@ -24,7 +24,7 @@ enum Kind {
 
 /// Tells logins apart without holding them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::upstream::auth) struct Fingerprint([u8; 32]);
+pub(in crate::upstream) struct Fingerprint([u8; 32]);
 
 impl Login {
     /// A user and a password. The user `<token>` means that the password is an identity token, as docker writes it.

@@ -15,7 +15,8 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
 
-pub(super) use login::{Fingerprint, Login};
+pub(in crate::upstream) use login::Fingerprint;
+pub(super) use login::Login;
 
 use self::docker::{Choice, Server};
 use self::file::Watched;

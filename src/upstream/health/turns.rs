@@ -1,0 +1,115 @@
+//! How many requests to one upstream are under way at once, and who waits.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+/// What a request takes of the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::upstream) enum Load {
+    /// A manifest, a list, a `HEAD`: over soon.
+    Small,
+    /// The bytes of a blob: as long as they come.
+    Body,
+}
+
+/// The places of one upstream. Each load has its own, so that bodies that take for ever leave room for manifests; those
+/// who wait for one get it in the order they came.
+#[derive(Debug)]
+pub(in crate::upstream) struct Turns {
+    small: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
+}
+
+/// A place, free again when dropped.
+#[derive(Debug)]
+pub(in crate::upstream) struct Turn {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// At 50 ms each, 1,280 a second; registries call less than that an attack.
+const SMALL: usize = 64;
+/// With the small ones 256 sockets for an upstream: a fourth of the descriptors that a process commonly may have.
+const BODIES: usize = 192;
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            small: Arc::new(Semaphore::new(SMALL)),
+            bodies: Arc::new(Semaphore::new(BODIES)),
+        }
+    }
+}
+
+impl Turns {
+    /// A place for a request of this load, before `deadline`.
+    pub(in crate::upstream) async fn take(&self, load: Load, deadline: Instant) -> Option<Turn> {
+        let permit = Arc::clone(self.of(load)).acquire_owned();
+        let _permit = timeout_at(deadline, permit).await.ok()?.ok()?;
+        Some(Turn { _permit })
+    }
+
+    /// How many may be under way at once.
+    pub(in crate::upstream) fn most(load: Load) -> usize {
+        match load {
+            Load::Small => SMALL,
+            Load::Body => BODIES,
+        }
+    }
+
+    fn of(&self, load: Load) -> &Arc<Semaphore> {
+        match load {
+            Load::Small => &self.small,
+            Load::Body => &self.bodies,
+        }
+    }
+
+    /// Places that nobody has.
+    #[cfg(test)]
+    pub(in crate::upstream) fn free(&self, load: Load) -> usize {
+        self.of(load).available_permits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(1)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_without_end_leave_room_for_small_requests() {
+        let turns = Turns::default();
+        let mut bodies = Vec::new();
+        for _ in 0..BODIES {
+            bodies.push(turns.take(Load::Body, soon()).await.unwrap());
+        }
+        let began = Instant::now();
+        assert!(turns.take(Load::Body, soon()).await.is_none());
+        assert_eq!(began.elapsed(), Duration::from_secs(1));
+        assert!(turns.take(Load::Small, soon()).await.is_some());
+        bodies.pop();
+        assert!(turns.take(Load::Body, soon()).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_free_place_goes_to_the_one_who_has_waited_longest() {
+        let turns = Turns::default();
+        let mut taken = Vec::new();
+        for _ in 0..SMALL {
+            taken.push(turns.take(Load::Small, soon()).await.unwrap());
+        }
+        let mut first = Box::pin(turns.take(Load::Small, soon()));
+        assert!(futures_util::poll!(first.as_mut()).is_pending());
+        let mut second = Box::pin(turns.take(Load::Small, soon()));
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        taken.pop();
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        assert!(futures_util::poll!(first.as_mut()).is_ready());
+    }
+}
