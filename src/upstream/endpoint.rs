@@ -146,6 +146,7 @@ impl Endpoint {
                 .await?;
             let status = reply.status();
             if status.is_success() || status == http::StatusCode::RANGE_NOT_SATISFIABLE {
+                self.auth.accepted(&repository, authorization.as_ref());
                 return Ok(reply);
             }
             let may_be_expired = matches!(status.as_u16(), 400 | 401 | 403);

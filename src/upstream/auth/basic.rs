@@ -1,5 +1,7 @@
 //! Registries that want user and password with every request.
 
+use std::time::Duration;
+
 use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
@@ -71,15 +73,55 @@ impl Authenticator {
             ),
             ours: true,
         })?;
-        match self.logins.resting(&basic_key(repository, &header)) {
-            Some(_) => Err(self.login_refused(StatusCode::UNAUTHORIZED)),
-            None => Ok(header),
+        for key in basic_keys(repository, &header) {
+            self.logins
+                .admit(&key)
+                .map_err(|rest| self.login_rests(rest))?;
         }
+        Ok(header)
     }
 
     /// Notes that the `Basic` header `sent` was refused for `repository`.
     pub(super) fn basic_refused(&self, repository: &RepoName, sent: &HeaderValue) {
-        self.logins.refused(basic_key(repository, sent), 0);
+        let [own, all] = basic_keys(repository, sent);
+        self.login_failed(own, 0);
+        self.login_failed(all, TOLERATED);
+    }
+
+    /// Notes that the `Basic` header `sent` was good enough for `repository`.
+    pub(super) fn basic_accepted(&self, repository: &RepoName, sent: &HeaderValue) {
+        for key in basic_keys(repository, sent) {
+            self.login_accepted(key);
+        }
+    }
+
+    /// Notes a refusal of our login; `tolerated` as in [`logins::Logins::refused`].
+    pub(super) fn login_failed(&self, key: logins::Key, tolerated: u32) {
+        if let Some(rest) = self.logins.refused(key, tolerated) {
+            tracing::warn!(
+                upstream = %self.upstream.name, for_s = rest.as_secs(),
+                "our login is refused, it is not tried again for a while"
+            );
+        }
+    }
+
+    /// Notes that our login was accepted.
+    pub(super) fn login_accepted(&self, key: logins::Key) {
+        if self.logins.accepted(key) {
+            tracing::info!(upstream = %self.upstream.name, "our login is accepted again");
+        }
+    }
+
+    /// The error for a login that was refused and is not tried now.
+    pub(super) fn login_rests(&self, rest: Duration) -> Error {
+        Error::Denied {
+            message: format!(
+                "upstream {} has refused our login, so it is not tried for {} s: correct its credentials",
+                self.upstream.name,
+                rest.as_secs().max(1)
+            ),
+            ours: true,
+        }
     }
 
     /// The error for a login that the registry does not know.
@@ -95,8 +137,12 @@ impl Authenticator {
     }
 }
 
-/// Where the rest of a refused `Basic` login is kept: per repository, since some registries answer a forbidden one with
-/// `401`, and then the others must not rest with it.
-fn basic_key(repository: &RepoName, header: &HeaderValue) -> logins::Key {
-    logins::Key::new(repository.as_str(), &Fingerprint::of_header(header))
+/// Where the rest of a refused `Basic` login is kept: for the repository alone, since some registries answer a forbidden
+/// one with `401`, and then the others must not rest with it; and for all of them, when several are refused.
+fn basic_keys(repository: &RepoName, header: &HeaderValue) -> [logins::Key; 2] {
+    let login = Fingerprint::of_header(header);
+    [repository.as_str(), ""].map(|place| logins::Key::new(place, &login))
 }
+
+/// Repositories that may be refused in a row before the login rests for all.
+const TOLERATED: u32 = 2;

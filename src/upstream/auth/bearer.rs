@@ -70,27 +70,20 @@ impl Authenticator {
         login: Option<&Login>,
         deadline: Instant,
     ) -> Result<Token, NoToken> {
-        let key = login
-            .map(|login| logins::Key::new(realm::host_port(&plan.realm.url), login.fingerprint()));
-        if let Some(rest) = key.as_ref().and_then(|key| self.logins.resting(key)) {
-            return Err(NoToken::Resting(Error::Denied {
-                message: format!(
-                    "the token service of upstream {} has refused our login several times, it is not tried for {} s: \
-                     correct its credentials",
-                    self.upstream.name,
-                    rest.as_secs().max(1)
-                ),
-                ours: true,
-            }));
+        let place = realm::host_port(&plan.realm.url);
+        let key = login.map(|login| logins::Key::new(place, login.fingerprint()));
+        if let Some(Err(rest)) = key.as_ref().map(|key| self.logins.admit(key)) {
+            return Err(NoToken::Resting(self.login_rests(rest)));
         }
         let outcome = self.exchange_token(plan, login, deadline).await;
         let label = outcome.as_ref().map_or_else(Error::reason, |_| "ok");
         let upstream = self.upstream.name.as_str();
         self.metrics.upstream.token_exchange(upstream, label);
         match (&outcome, key) {
-            (Ok(_), Some(key)) => self.logins.accepted(key),
-            (Err(Error::Denied { ours: true, .. }), Some(key)) => {
-                self.logins.refused(key, TOLERATED);
+            (Ok(_), Some(key)) => self.login_accepted(key),
+            (Err(Error::Denied { ours: true, .. }), Some(key)) => self.login_failed(key, 0),
+            (Err(Error::Denied { ours: false, .. }), Some(key)) => {
+                self.login_failed(key, TOLERATED);
             }
             _ => {}
         }
@@ -109,5 +102,5 @@ impl Authenticator {
     }
 }
 
-/// Refusals in a row after which a login rests at a token service that never accepted it.
+/// A `403` of a token service is about a repository, unless a login that was never accepted gets one after the other.
 const TOLERATED: u32 = 2;

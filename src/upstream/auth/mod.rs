@@ -166,6 +166,13 @@ impl Authenticator {
         Ok(Some(header))
     }
 
+    /// Notes that a request for `repository` that carried `sent` was answered with content.
+    pub(super) fn accepted(&self, repository: &RepoName, sent: Option<&HeaderValue>) {
+        if let Some(sent) = sent.filter(|sent| !is_bearer(sent)) {
+            self.basic_accepted(repository, sent);
+        }
+    }
+
     /// The error for `answer` (`401`, or a `403` that denies) after everything was tried; `sent` is what was refused.
     pub(super) fn denied(
         &self,

@@ -13,6 +13,7 @@ use super::credentials::{Fingerprint, Login};
 use super::scope::Scopes;
 use super::token::{Plan, Token};
 use crate::upstream::Error;
+use crate::upstream::health::Backoff;
 
 /// The tokens of one upstream URL. Bounded; the least recently used go first.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ struct State {
     token: Option<(Token, Instant)>,
     /// What went wrong last, and until when it is the answer.
     failure: Option<(Error, Instant)>,
+    /// Times in a row that our login was refused for it.
+    refused: u32,
 }
 
 /// A token that the registry did not take.
@@ -116,15 +119,18 @@ impl Tokens {
                 let header = token.header.clone();
                 *state = State {
                     token: Some((token, Instant::now())),
-                    failure: None,
+                    ..State::default()
                 };
                 Ok(header)
             }
             Err(NoToken::Failed(error)) => {
                 let now = Instant::now();
                 // A failure at the asker's own deadline says little to those who have more time.
-                let lasts = believed_for(&error).filter(|_| now < deadline);
+                let lasts = believed_for(&error, state.refused).filter(|_| now < deadline);
                 state.failure = lasts.map(|lasts| (error.clone(), now + lasts));
+                if matches!(error, Error::Denied { ours: true, .. }) {
+                    state.refused = state.refused.saturating_add(1);
+                }
                 Err(NoToken::Failed(error))
             }
             Err(not_asked) => Err(not_asked),
@@ -153,10 +159,11 @@ impl Slot {
     }
 }
 
-/// How long a failure answers for a token service, `None` where it says nothing about the next attempt.
-fn believed_for(error: &Error) -> Option<Duration> {
+/// How long a failure answers for a token service that `refused` our login so often before; `None` where it says nothing
+/// about the next attempt.
+fn believed_for(error: &Error, refused: u32) -> Option<Duration> {
     match error {
-        Error::Denied { ours: true, .. } => Some(Duration::from_mins(1)),
+        Error::Denied { ours: true, .. } => Some(REFUSED.wait(refused)),
         Error::Denied { ours: false, .. } | Error::Invalid { .. } | Error::Refused { .. } => {
             Some(Duration::from_secs(5))
         }
@@ -169,6 +176,8 @@ fn believed_for(error: &Error) -> Option<Duration> {
     }
 }
 
+/// Longer than the login itself rests, so that it is another repository, if one is asked for, that it is tried with next.
+const REFUSED: Backoff = Backoff::new(Duration::from_secs(15), Duration::from_mins(5));
 const MAX_TOKENS: u64 = 4096;
 /// What a token reaches does not change within this time of its coming.
 const FRESH: Duration = Duration::from_secs(1);

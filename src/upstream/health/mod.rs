@@ -16,6 +16,7 @@ mod turns;
 
 use std::time::Duration;
 
+pub(super) use backoff::Backoff;
 pub(super) use origins::Origins;
 pub(super) use pulls::{PullPass, Pulls};
 pub(super) use tries::Tries;

@@ -21,7 +21,7 @@ async fn a_login_that_the_token_service_refuses_is_ours_and_not_tried_again_at_o
     let bench = Bench::jane();
     bench.script.answer(401, &[], "");
     assert!(is_ours(&bench.after(&unauthorized(BEARER), "a/b").await));
-    advance(59).await;
+    advance(14).await;
     assert!(is_ours(&bench.after(&unauthorized(BEARER), "a/b").await));
     assert_eq!(bench.script.count(), 1);
     advance(2).await;
@@ -33,26 +33,79 @@ async fn a_login_that_the_token_service_refuses_is_ours_and_not_tried_again_at_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_login_refused_for_several_repositories_is_not_tried_for_the_next() {
+async fn a_login_that_is_refused_is_not_tried_for_another_repository_and_ever_seldomer() {
     let bench = Bench::jane();
     let challenge = r#"Bearer realm="https://r.example/token""#;
-    for repository in ["a", "b", "c"] {
+    for (time, rest) in [10, 20, 40, 80, 160, 300, 300].into_iter().enumerate() {
         bench.script.answer(401, &[], "");
+        let repository = format!("r{time}");
         assert!(is_ours(
-            &bench.after(&unauthorized(challenge), repository).await
+            &bench.after(&unauthorized(challenge), &repository).await
         ));
+        advance(rest - 1).await;
+        let outcome = bench.after(&unauthorized(challenge), "other").await;
+        assert!(is_ours(&outcome));
+        assert!(format!("{outcome:?}").contains("not tried for 1 s"));
+        assert_eq!(bench.script.count(), time + 1);
+        advance(1).await;
     }
-    let outcome = bench.after(&unauthorized(challenge), "d").await;
-    assert!(is_ours(&outcome));
-    assert!(format!("{outcome:?}").contains("several times"));
-    assert_eq!(bench.script.count(), 3);
-    advance(31).await;
     bench.script.give("t1", 300);
     assert_eq!(
-        bench.after(&unauthorized(challenge), "d").await,
+        bench.after(&unauthorized(challenge), "other").await,
         bearer("t1"),
         "a rest is over when it is over"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_is_forbidden_everything_rests_too() {
+    let bench = Bench::jane();
+    let challenge = r#"Bearer realm="https://r.example/token""#;
+    for repository in ["a", "b", "c"] {
+        bench.script.answer(403, &[], "");
+        let outcome = bench.after(&unauthorized(challenge), repository).await;
+        assert!(outcome.is_err() && !is_ours(&outcome));
+    }
+    assert!(is_ours(&bench.after(&unauthorized(challenge), "d").await));
+    assert_eq!(bench.script.count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_password_in_the_file_ends_the_rest() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("password");
+    std::fs::write(&path, "wrong").unwrap();
+    let source = CredentialSource::PasswordFile {
+        username: "jane".to_owned(),
+        path: path.clone(),
+    };
+    let bench = Bench::with(Some(source), &[]);
+    bench.script.answer(401, &[], "");
+    assert!(is_ours(&bench.after(&unauthorized(BEARER), "a/b").await));
+    assert!(is_ours(&bench.after(&unauthorized(BEARER), "a/b").await));
+    std::fs::write(&path, "the right one").unwrap();
+    bench.script.give("t1", 300);
+    assert_eq!(
+        bench.after(&unauthorized(BEARER), "a/b").await,
+        bearer("t1")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_basic_login_refused_for_several_repositories_rests_for_all_unless_it_worked() {
+    for worked in [false, true] {
+        let bench = Bench::jane();
+        let sent = HeaderValue::from_static("Basic amFuZTpodW50ZXIy");
+        assert_eq!(bench.after(&unauthorized(BASIC), "good").await, jane());
+        if worked {
+            bench.auth.accepted(&"good".parse().unwrap(), Some(&sent));
+        }
+        for repository in ["a", "b", "c"] {
+            let refusal = unauthorized(BASIC).to("Basic amFuZTpodW50ZXIy");
+            assert!(is_ours(&bench.after(&refusal, repository).await));
+        }
+        assert_eq!(bench.at_once("good").await.is_ok(), worked);
+    }
 }
 
 #[tokio::test(start_paused = true)]
