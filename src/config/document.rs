@@ -141,6 +141,34 @@ impl<'d> Section<'d> {
         sections
     }
 
+    /// The tables of the list under `key`, written `[[section.key]]`.
+    pub(super) fn tables(&self, key: &'static str) -> Vec<Self> {
+        let Some(value) = self.get(key) else {
+            return Vec::new();
+        };
+        let path = self.path_of(key);
+        let wrong = || {
+            let header = format!("write it as sections, [[{path}]]");
+            Wrong::new("is not a list of sections", header)
+        };
+        let Some(array) = value.get_ref().as_array() else {
+            self.fault_in(key, value, wrong());
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for (index, item) in array.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            match item.get_ref().as_table() {
+                Some(table) => {
+                    let section = Self::new(self.document, path, Some(table), Some(item.span()));
+                    tables.push(section);
+                }
+                None => self.fault_in(key, item, wrong()),
+            }
+        }
+        tables
+    }
+
     /// A section that the file does not have, named like one of [`Section::sections`].
     pub(super) fn absent(&self, key: &str) -> Self {
         let path = self.path_of(&format!("{key:?}"));

@@ -13,7 +13,7 @@ use super::faults::{Faults, Wrong};
 use super::overrides::{Given, Overrides};
 use super::upstream::{self, Upstream, UpstreamName};
 use super::values::{address, host, network, path, yes_or_no};
-use super::{Admin, Cache, Config, Limits, Log, TagPolicy, TlsListener, log};
+use super::{Admin, Cache, Config, Limits, Log, TagPolicy, TagRules, TlsListener, log};
 
 impl Config {
     /// The configuration of `file`, or the defaults without one, changed by `overrides`. The files that it names are
@@ -61,8 +61,11 @@ impl Config {
 
 /// The configuration, as far as it is right; what is not is noted in the document.
 fn read(document: &Document<'_>, root: &Section<'_>, overrides: &Overrides) -> Option<Config> {
-    let tags = TagPolicy::read(&root.section("tags"));
+    let tags_section = root.section("tags");
+    let tags = TagPolicy::read(&tags_section);
     let upstreams = upstream::read_all(&root.section("upstreams"), &tags);
+    let tag_rules = Arc::new(TagRules::read(&tags_section, &upstreams));
+    tags_section.close();
     let written_log = Log::read(&root.section("log"));
     let given = Outside { document };
     let listen_by = overrides.listen.as_ref().map_or("listen", |given| given.by);
@@ -93,6 +96,7 @@ fn read(document: &Document<'_>, root: &Section<'_>, overrides: &Overrides) -> O
         catalog: root.flag("catalog").unwrap_or(true),
         admin: Admin::read(&root.section("admin")),
         upstreams,
+        tag_rules,
         cache: Cache::read(&root.section("cache")),
         limits: Limits::read(&root.section("limits")),
         log: Log {

@@ -15,6 +15,7 @@ mod cache;
 mod document;
 mod faults;
 mod files;
+mod image_pattern;
 mod limits;
 mod load;
 mod log;
@@ -30,10 +31,11 @@ mod tests;
 pub use admin::Admin;
 pub use cache::{Cache, MinFree};
 pub use faults::{Fault, Faults};
+pub use image_pattern::{ImagePattern, PatternError};
 pub use limits::Limits;
 pub use log::{Log, LogFormat};
 pub use overrides::{Given, Overrides};
-pub use tags::TagPolicy;
+pub use tags::{TagPolicy, TagRule, TagRules};
 pub use tls::TlsListener;
 pub use upstream::{
     CredentialSource, HostPort, ProxyChoice, RepositoryFilter, Upstream, UpstreamName, UpstreamUrl,
@@ -64,6 +66,8 @@ pub struct Config {
     pub admin: Admin,
     /// All upstreams, the built-in ones included, sorted by name.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// What holds for some tags in particular.
+    pub tag_rules: Arc<TagRules>,
     /// Limits of the disk.
     pub cache: Cache,
     /// Time-outs and limits.

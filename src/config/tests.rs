@@ -52,6 +52,13 @@ fn the_reference_with_all_examples_is_right() {
     assert_eq!(upstream(&config, "registry.example.com").urls.len(), 2);
 }
 
+/// What a list holds; what is none, itself.
+fn items(value: &toml::Value) -> Vec<&toml::Value> {
+    value
+        .as_array()
+        .map_or_else(|| vec![value], |array| array.iter().collect())
+}
+
 #[test]
 fn the_reference_names_every_key() {
     let reference: toml::Table = with_examples(REFERENCE).parse().expect("TOML");
@@ -61,7 +68,7 @@ fn the_reference_names_every_key() {
             tables = tables
                 .into_iter()
                 .flat_map(|table| match part {
-                    "*" => table.values().collect(),
+                    "*" => table.values().flat_map(items).collect(),
                     part => table.get(part).into_iter().collect::<Vec<_>>(),
                 })
                 .filter_map(toml::Value::as_table)
@@ -74,6 +81,7 @@ fn the_reference_names_every_key() {
         ("tls", "[tls]"),
         ("admin", "[admin]"),
         ("tags", "[tags]"),
+        ("tags.*", "[[tags.rule]]"),
         ("cache", "[cache]"),
         ("limits", "[limits]"),
         ("log", "[log]"),

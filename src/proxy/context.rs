@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, warn};
 
-use crate::config::{Limits, TagPolicy, UpstreamName};
+use crate::config::{Limits, TagPolicy, TagRules, UpstreamName};
 use crate::runtime::{Clock, Tasks};
 use crate::store::{RefKey, RefKind};
 use crate::telemetry::Metrics;
@@ -47,6 +47,8 @@ pub(super) struct Remote {
     pub(super) registry: Arc<dyn Registry>,
     /// Freshness of its tags and lists.
     pub(super) policy: TagPolicy,
+    /// What holds for some tags in particular.
+    pub(super) rules: Arc<TagRules>,
 }
 
 /// Writes behind answers that may be under way at once. Commits are batched, so many of them cost little more than one.

@@ -156,8 +156,12 @@ impl Proxy {
 fn remotes(config: &Config, upstreams: &Upstreams) -> HashMap<crate::config::UpstreamName, Remote> {
     let remote = |upstream: &Arc<crate::config::Upstream>| {
         let registry = Arc::clone(upstreams.get(&upstream.name)?);
-        let policy = upstream.tags.clone();
-        Some((upstream.name.clone(), Remote { registry, policy }))
+        let remote = Remote {
+            registry,
+            policy: upstream.tags.clone(),
+            rules: Arc::clone(&config.tag_rules),
+        };
+        Some((upstream.name.clone(), remote))
     };
     config.upstreams.iter().filter_map(remote).collect()
 }

@@ -30,7 +30,7 @@ struct Question {
 impl Tags {
     /// The work of one question. What another question found out meanwhile is taken as it is.
     pub(super) async fn resolve(self: Arc<Self>, key: TagKey, call: Call) -> Result<Found, Error> {
-        let ttl = self.ctx.remote(&key.place.upstream)?.policy.negative_ttl;
+        let ttl = self.terms(&key)?.policy.negative_ttl;
         if let Some(absent @ Error::NotFound { .. }) = self.failures.get(&key, self.ctx.now(), ttl)
         {
             return Err(absent);
@@ -98,12 +98,15 @@ impl Tags {
         call: &Call,
         asked: Instant,
     ) -> Result<Found, Error> {
-        let remote = self.ctx.remote(&key.place.upstream)?;
-        let (record, policy) = (&entry.record, &remote.policy);
+        let terms = self.terms(key)?;
+        let (record, policy) = (&entry.record, &terms.policy);
+        if terms.immutable && !record.ask {
+            return self.again_the_same(key, record, call).await;
+        }
         let held = self.manifests.held(&key.place, &record.digest).await;
         let now = self.ctx.now();
         if let Some(held) = &held
-            && freshness::judge(policy, record.validated, now) == Freshness::Fresh
+            && record.judged(policy, now) == Freshness::Fresh
         {
             return Ok((Arc::clone(held), CacheOutcome::Hit));
         }
@@ -130,6 +133,26 @@ impl Tags {
                 key.place.upstream, self.ctx.revalidate_timeout
             ),
         }))
+    }
+
+    /// Has the manifest of an immutable tag back that is not here any more: the very one.
+    async fn again_the_same(
+        &self,
+        key: &TagKey,
+        record: &TagRecord,
+        call: &Call,
+    ) -> Result<Found, Error> {
+        let fetched = self.manifests.fetch(&key.place, &record.digest, call).await;
+        fetched.map_err(|error| match error {
+            Error::NotFound { what, .. } => Error::NotFound {
+                what,
+                message: format!(
+                    "{} is immutable here and points at {}, which {} does not have any more; `layby refresh` has it followed to what it points at now",
+                    key.tag, record.digest, key.place.upstream
+                ),
+            },
+            other => other,
+        })
     }
 
     /// One `HEAD`, and what follows from its answer.
@@ -247,6 +270,7 @@ impl Tags {
             etag,
             fetched: unmoved.map_or(now, |old| old.record.fetched),
             validated: now,
+            ask: false,
             withdrawn: None,
         };
         self.put(key, old, record, held, question.asked).await;

@@ -6,6 +6,7 @@
 mod ask;
 mod record;
 mod save;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod whole;
@@ -30,6 +31,7 @@ use super::{CacheOutcome, Error, ManifestAnswer, Place, StaleReason, What};
 
 use record::{Entry, TagRecord};
 use save::Saver;
+use terms::Terms;
 
 /// Tags of all repositories.
 pub(super) struct Tags {
@@ -82,7 +84,7 @@ impl Tags {
         if self.ctx.offline {
             return self.offline(&key).await;
         }
-        let policy = &self.ctx.remote(&place.upstream)?.policy;
+        let policy = &self.terms(&key)?.policy;
         if let Some(answer) = self.without_asking(&key, policy, call).await {
             return Ok(answer);
         }
@@ -109,7 +111,7 @@ impl Tags {
     ) -> Option<ManifestAnswer> {
         let entry = self.known(key).await?;
         let now = self.ctx.now();
-        let freshness = freshness::judge(policy, entry.record.validated, now);
+        let freshness = entry.record.judged(policy, now);
         if freshness == Freshness::Fresh {
             let held = self
                 .manifests
@@ -167,8 +169,8 @@ impl Tags {
         let Some(held) = self.newest_complete(&key.place, &entry).await else {
             return Err(missing);
         };
-        let fresh = self.ctx.remote(&key.place.upstream).is_ok_and(|remote| {
-            let judged = freshness::judge(&remote.policy, entry.record.validated, self.ctx.now());
+        let fresh = self.terms(key).is_ok_and(|terms| {
+            let judged = entry.record.judged(&terms.policy, self.ctx.now());
             judged == Freshness::Fresh
         });
         Ok(if fresh {
@@ -176,6 +178,11 @@ impl Tags {
         } else {
             self.stale(key, &held, StaleReason::Offline)
         })
+    }
+
+    fn terms(&self, key: &TagKey) -> Result<Terms, Error> {
+        let remote = self.ctx.remote(&key.place.upstream)?;
+        Ok(Terms::of(remote, key))
     }
 
     fn stale(&self, key: &TagKey, held: &Held, reason: StaleReason) -> ManifestAnswer {

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::config::TagPolicy;
 use crate::oci::{Digest, MediaType};
 
 use super::whole::Whole;
-use super::{Error, StaleReason, freshness};
+use super::{Error, Freshness, StaleReason, freshness};
 
 /// The record `_tags/<tag>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,19 @@ pub(super) struct TagRecord {
     /// What it has said since, if it has: an outage that follows is no reason to serve what was taken down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) withdrawn: Option<Withdrawn>,
+    /// Whether an operator wants the upstream asked at the next use, however young `validated` is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) ask: bool,
+}
+
+impl TagRecord {
+    /// Judges where the tag is known to point.
+    pub(super) fn judged(&self, policy: &TagPolicy, now: Timestamp) -> Freshness {
+        if self.ask {
+            return Freshness::Old;
+        }
+        freshness::judge(policy, self.validated, now)
+    }
 }
 
 /// How an upstream takes a tag away.

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::config::{Limits, TagPolicy};
+use crate::config::{Config, Limits, Overrides, TagPolicy, TagRules};
 use crate::oci::{Digest, MediaType};
 use crate::runtime::{Clock, Tasks};
 use crate::store::RefKind;
@@ -178,11 +178,41 @@ impl World {
         Self::over(records, registry, Clock::system(), &policy(), false)
     }
 
+    /// An instance whose configuration has these rules for tags.
+    pub(super) fn with_rules(rules: &str) -> Self {
+        Self::new().restarted_with_rules(rules)
+    }
+
+    pub(super) fn restarted_with_rules(&self, rules: &str) -> Self {
+        let config = Config::from_toml(rules, &Overrides::default()).unwrap();
+        let (records, registry) = (Arc::clone(&self.records), Arc::clone(&self.registry));
+        let rules = config.tag_rules;
+        Self::ruled(
+            records,
+            registry,
+            self.clock.clone(),
+            &policy(),
+            &rules,
+            false,
+        )
+    }
+
     fn over(
         records: Arc<FakeRecords>,
         registry: Arc<FakeRegistry>,
         clock: Clock,
         policy: &TagPolicy,
+        offline: bool,
+    ) -> Self {
+        Self::ruled(records, registry, clock, policy, &Arc::default(), offline)
+    }
+
+    fn ruled(
+        records: Arc<FakeRecords>,
+        registry: Arc<FakeRegistry>,
+        clock: Clock,
+        policy: &TagPolicy,
+        rules: &Arc<TagRules>,
         offline: bool,
     ) -> Self {
         let limits = Limits {
@@ -198,6 +228,7 @@ impl World {
             let remote = Remote {
                 registry: Arc::clone(&registry) as Arc<dyn Registry>,
                 policy: policy.clone(),
+                rules: Arc::clone(rules),
             };
             (name.parse().unwrap(), remote)
         });

@@ -35,6 +35,7 @@ pub(super) fn config() -> Config {
         catalog: true,
         admin: Admin { listen: Some(any) },
         upstreams: vec![],
+        tag_rules: Arc::default(),
         cache: Cache {
             max_size: None,
             min_free: MinFree::Bytes(0),

@@ -87,6 +87,7 @@ fn bare_config() -> Config {
         catalog: false,
         admin: config::Admin { listen: None },
         upstreams: Vec::new(),
+        tag_rules: Arc::default(),
         cache: config::Cache {
             max_size: None,
             min_free: config::MinFree::Bytes(0),

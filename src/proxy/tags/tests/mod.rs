@@ -1,5 +1,6 @@
 mod again;
 mod first;
+mod rules;
 mod stale;
 
 use std::sync::atomic::Ordering;
