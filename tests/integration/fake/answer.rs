@@ -1,6 +1,6 @@
 //! What a right registry answers: a function of the request and of what is on the shelf.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -27,6 +27,8 @@ pub(super) struct Shelf {
     pub(super) repositories: BTreeMap<String, Repository>,
     /// What a storage host holds, by the path it is asked for.
     pub(super) objects: HashMap<String, Content>,
+    /// And what it may be asked with.
+    pub(super) signatures: HashSet<String>,
 }
 
 /// A repository.

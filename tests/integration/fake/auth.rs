@@ -174,3 +174,9 @@ pub(super) fn storage_refusal() -> Answer {
         Bytes::from(body),
     )
 }
+
+/// What storage hosts say to a signature that has expired.
+pub(super) fn expired() -> Answer {
+    let body = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";
+    Answer::new(StatusCode::FORBIDDEN, "application/xml", Bytes::from(body))
+}

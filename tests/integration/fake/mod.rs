@@ -59,6 +59,7 @@ struct Settings {
     office: Option<TokenOffice>,
     storage: Option<Arc<Inner>>,
     refuses_authorization: bool,
+    signs_once: bool,
     habits: Habits,
 }
 
@@ -94,6 +95,7 @@ impl Fake {
             office: None,
             storage: None,
             refuses_authorization: false,
+            signs_once: false,
             habits: Habits {
                 origin: format!("{scheme}://{address}"),
                 ..Habits::default()
@@ -250,6 +252,11 @@ impl Fake {
         self.inner.settings.lock().refuses_authorization = true;
     }
 
+    /// As a storage host: a signature is good for one request, after which it has expired.
+    pub(crate) fn sign_once(&self) {
+        self.inner.settings.lock().signs_once = true;
+    }
+
     /// Answers every `Range` with everything.
     pub(crate) fn ignore_ranges(&self) {
         self.inner.settings.lock().habits.ignores_range = true;
@@ -310,7 +317,7 @@ impl Inner {
             return office.exchange(head);
         }
         if head.path.starts_with("/storage/") {
-            return self.stored(head);
+            return self.stored(head, settings.signs_once);
         }
         if head.path == "/v2/" || head.path == "/v2" {
             let refusal = settings.protection.refusal(head, None);
@@ -339,23 +346,27 @@ impl Inner {
         let digest = answer.content.digest().clone();
         let path = format!("/storage/{digest}");
         let signature = format!("X-Amz-Signature={:016x}", fastrand::u64(..));
-        self.shelf
-            .lock()
-            .objects
-            .insert(path.clone(), answer.content);
+        {
+            let mut shelf = self.shelf.lock();
+            shelf.objects.insert(path.clone(), answer.content);
+            shelf.signatures.insert(signature.clone());
+        }
         let origin = &self.settings.lock().habits.origin;
         Answer::new(StatusCode::TEMPORARY_REDIRECT, "text/html", "moved")
             .header("Docker-Content-Digest", digest.as_str())
             .header("Location", format!("{origin}{path}?{signature}"))
     }
 
-    fn stored(&self, head: &Head) -> Answer {
-        let shelf = self.shelf.lock();
+    fn stored(&self, head: &Head, signs_once: bool) -> Answer {
+        let mut shelf = self.shelf.lock();
+        let is_good = if signs_once {
+            shelf.signatures.remove(&head.query)
+        } else {
+            shelf.signatures.contains(&head.query)
+        };
         match shelf.objects.get(&head.path) {
-            Some(content) if head.query.contains("X-Amz-Signature=") => {
-                Answer::content(head, content, false)
-            }
-            _ => Answer::new(StatusCode::FORBIDDEN, "application/xml", "<Error/>"),
+            Some(content) if is_good => Answer::content(head, content, false),
+            _ => auth::expired(),
         }
     }
 }

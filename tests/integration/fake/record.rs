@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use layby::oci::Digest;
 use parking_lot::Mutex;
@@ -23,6 +23,7 @@ pub(crate) struct Seen {
     start: AtomicU64,
     sent: AtomicU64,
     status: AtomicU64,
+    broke: AtomicBool,
 }
 
 impl Seen {
@@ -35,6 +36,7 @@ impl Seen {
             start: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             status: AtomicU64::new(0),
+            broke: AtomicBool::new(false),
         }
     }
 
@@ -57,6 +59,15 @@ impl Seen {
         }
         let start = self.start.load(Ordering::SeqCst);
         start..start + self.sent.load(Ordering::SeqCst)
+    }
+
+    /// Whether the script broke its answer off, or let it stall.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broke.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn broke(&self) {
+        self.broke.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn answered(&self, status: u16) {
@@ -108,6 +119,12 @@ impl Record {
     /// How many `GET`s named this digest.
     pub(crate) fn gets(&self, digest: &Digest) -> usize {
         self.of("GET", digest.as_str()).len()
+    }
+
+    /// How many answers with this content broke off or stalled.
+    pub(crate) fn broken(&self, digest: &Digest) -> u64 {
+        let gets = self.of("GET", digest.as_str());
+        gets.iter().map(|seen| u64::from(seen.is_broken())).sum()
     }
 
     /// Forgets all requests.

@@ -1,5 +1,7 @@
 //! What the fake does wrong, and when.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use http::StatusCode;
 use layby::oci::Digest;
@@ -39,6 +41,10 @@ pub(super) struct Act {
 pub(super) enum Edit {
     /// The connection ends before the byte at this offset.
     Cut { at: u64, how: Cut },
+    /// The connection ends after so many bytes of an answer.
+    CutAfter { bytes: u64, how: Cut },
+    /// Nothing more comes after so many bytes of an answer, as many as chance has it.
+    Stall { within: Range<u64> },
     /// The byte at this offset and all behind it wait.
     Wait { at: u64, gate: Gate },
     /// The byte at this offset is another.
@@ -149,6 +155,16 @@ impl Rule {
     /// Ends the connection before the byte at `at`.
     pub(crate) fn cut(self, at: u64, how: Cut) -> Self {
         self.edit(Edit::Cut { at, how })
+    }
+
+    /// Ends the connection after so many bytes of each answer, wherever that began.
+    pub(crate) fn cut_after(self, bytes: u64, how: Cut) -> Self {
+        self.edit(Edit::CutAfter { bytes, how })
+    }
+
+    /// Says nothing more after so many bytes of each answer, as many as chance has it, and leaves the connection open.
+    pub(crate) fn stall_within(self, within: Range<u64>) -> Self {
+        self.edit(Edit::Stall { within })
     }
 
     /// Sends another byte at `at`.

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::answer::Answer;
 use super::content::Content;
+use super::gate::Gate;
 use super::record::Seen;
 use super::script::{Act, Cut, Edit};
 use super::wire::Connection;
@@ -98,6 +99,13 @@ impl Answer {
     }
 }
 
+/// Something that happens before a byte of a body.
+enum Break<'a> {
+    Cut(Cut),
+    Stall,
+    Wait(&'a Gate),
+}
+
 /// What is sent of a content.
 struct BodyPlan<'a> {
     content: &'a Content,
@@ -120,6 +128,19 @@ impl<'a> BodyPlan<'a> {
         }
     }
 
+    /// Where the body does not simply go on, by offset in the content; what lies behind its end does not count.
+    fn breaks(&self) -> Vec<(u64, Break<'a>)> {
+        let start = self.range.start;
+        let breaks = self.edits.iter().filter_map(|edit| match edit {
+            Edit::Cut { at, how } => Some((*at, Break::Cut(*how))),
+            Edit::CutAfter { bytes, how } => Some((start + bytes, Break::Cut(*how))),
+            Edit::Stall { within } => Some((start + fastrand::u64(within.clone()), Break::Stall)),
+            Edit::Wait { at, gate } => Some((*at, Break::Wait(gate))),
+            Edit::Flip { .. } | Edit::Shorten { .. } | Edit::Append(_) => None,
+        });
+        breaks.filter(|(at, _)| *at <= self.range.end).collect()
+    }
+
     fn appended(&self) -> impl Iterator<Item = &bytes::Bytes> {
         self.edits.iter().filter_map(|edit| match edit {
             Edit::Append(bytes) => Some(bytes),
@@ -140,16 +161,23 @@ impl<'a> BodyPlan<'a> {
         seen: &Seen,
     ) -> io::Result<Option<Cut>> {
         let mut at = self.range.start;
+        let breaks = self.breaks();
         loop {
             let mut stop = self.range.end.min(at + PIECE);
-            for edit in self.edits {
-                match edit {
-                    Edit::Cut { at: cut, how } if *cut == at => return Ok(Some(*how)),
-                    Edit::Wait { at: wait, gate } if *wait == at => gate.pass().await,
-                    Edit::Cut { at: next, .. } | Edit::Wait { at: next, .. } if *next > at => {
-                        stop = stop.min(*next);
+            for (offset, brk) in &breaks {
+                match brk {
+                    _ if *offset > at => stop = stop.min(*offset),
+                    _ if *offset < at => {}
+                    Break::Wait(gate) => gate.pass().await,
+                    Break::Cut(how) => {
+                        seen.broke();
+                        return Ok(Some(*how));
                     }
-                    _ => {}
+                    Break::Stall => {
+                        seen.broke();
+                        connection.until_left().await;
+                        return Ok(Some(Cut::Reset));
+                    }
                 }
             }
             if at == self.range.end {

@@ -230,3 +230,53 @@ async fn it_speaks_tls() {
     assert_eq!(protocol.as_deref(), Some(b"http/1.1".as_slice()));
     assert_eq!(wire.ask(&Request::get("/v2/")).await.status(), 200);
 }
+
+#[tokio::test]
+async fn answers_break_off_and_stall_wherever_they_began() {
+    let fake = Fake::start().await;
+    let content = Content::random(4, 300 * KIB);
+    let digest = fake.put_blob("app", &content);
+    let path = blob("app", &content);
+    fake.script(Rule::digest(&digest).cut_after(10_000, Cut::Fin).times(2));
+    fake.script(Rule::digest(&digest).stall_within(20_000..20_001));
+    for start in [0, 50_000] {
+        let request = Request::get(&path).range(&format!("{start}-"));
+        let cut = request.send_to(address(&fake)).await;
+        assert_eq!(cut.end, End::Broken);
+        assert_eq!(cut.body, content.read(start..start + 10_000));
+    }
+    let mut wire = Wire::connect(address(&fake)).await;
+    wire.send(&Request::get(&path).range("1000-")).await;
+    wire.head().await;
+    let stalled = wire.exactly(20_000).await;
+    assert_eq!(stalled, content.read(1000..21_000));
+    assert!(!wire.has_more_now());
+    assert_eq!(fake.record().broken(&digest), 3);
+    // What is shorter is not touched.
+    let short = Request::get(&path).range("0-9999");
+    assert_eq!(short.send_to(address(&fake)).await.end, End::Complete);
+    assert_eq!(fake.record().broken(&digest), 3);
+}
+
+#[tokio::test]
+async fn a_signature_that_is_good_once_has_expired_afterwards() {
+    let (fake, storage) = (Fake::start().await, Fake::start().await);
+    fake.redirect_blobs_to(&storage);
+    storage.sign_once();
+    let content = Content::bytes("content");
+    fake.put_blob("app", &content);
+    for _ in 0..2 {
+        let moved = get(address(&fake), blob("app", &content)).await.expect(307);
+        let location = moved.header("location").expect("a location").to_owned();
+        let path = location.strip_prefix(&storage.origin()).expect("a path");
+        let there = address(&storage);
+        assert_eq!(get(there, path).await.expect(200).body, "content");
+        assert!(
+            get(there, path)
+                .await
+                .expect(403)
+                .text()
+                .contains("expired")
+        );
+    }
+}

@@ -150,6 +150,13 @@ impl Connection {
         self.stream.flush().await
     }
 
+    /// Returns when the peer has ended the connection, whatever it says before.
+    pub(super) async fn until_left(&mut self) {
+        while self.fill().await.is_ok_and(|count| count > 0) {
+            self.buffer.clear();
+        }
+    }
+
     /// Ends the connection.
     pub(super) async fn end(mut self, how: Cut) {
         match how {

@@ -197,6 +197,49 @@ impl Reply {
             .to_owned()
     }
 
+    /// The parts of a multipart answer, each with its `Content-Range`.
+    pub(crate) fn parts(&self) -> Vec<(String, Vec<u8>)> {
+        let kind = self.header("content-type").expect("a type");
+        let boundary = kind
+            .split("boundary=")
+            .nth(1)
+            .expect("a boundary")
+            .trim_matches('"');
+        assert!(kind.starts_with("multipart/byteranges"), "{kind}");
+        let mut rest: &[u8] = &self.body;
+        let mut found = Vec::new();
+        loop {
+            let start = format!("--{boundary}");
+            let at = rest
+                .windows(start.len())
+                .position(|w| w == start.as_bytes())
+                .expect("a part");
+            rest = &rest[at + start.len()..];
+            if rest.starts_with(b"--") {
+                return found;
+            }
+            let end = rest
+                .windows(4)
+                .position(|w| w == b"\r\n\r\n")
+                .expect("a part's head");
+            let head = String::from_utf8(rest[..end].to_vec()).expect("ASCII");
+            let line = head
+                .lines()
+                .find(|line| {
+                    line.to_ascii_lowercase()
+                        .starts_with("content-range: bytes ")
+                })
+                .expect("a Content-Range");
+            let range = line["content-range: ".len()..].to_owned();
+            let (span, _) = range["bytes ".len()..].split_once('/').expect("a length");
+            let (from, to) = span.split_once('-').expect("a first and a last byte");
+            let number = |text: &str| text.parse::<usize>().expect("a number");
+            let len = number(to) + 1 - number(from);
+            found.push((range.clone(), rest[end + 4..end + 4 + len].to_vec()));
+            rest = &rest[end + 4 + len..];
+        }
+    }
+
     /// Fails unless this is a complete answer with this status.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {

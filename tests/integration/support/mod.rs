@@ -11,6 +11,8 @@ mod program;
 
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 pub(crate) use client::{Wire, download, get};
 pub(crate) use disk::{committed, verify_committed};
 pub(crate) use http2::Http2;
@@ -40,6 +42,21 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
         }
     };
     soon(what, trying).await
+}
+
+/// Has `work` go on beside the test; [`done`] waits for it.
+pub(crate) fn beside<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> JoinSet<T> {
+    let mut set = JoinSet::new();
+    set.spawn(work);
+    set
+}
+
+/// What came of work [`beside`] the test; fails where it did.
+pub(crate) async fn done<T: 'static>(mut work: JoinSet<T>) -> T {
+    let ended = soon("work beside the test", work.join_next()).await;
+    ended.expect("one task").expect("a task that did not fail")
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 
 use super::World;
 use crate::fake::Content;
-use crate::support::{Reply, Request, Wire};
+use crate::support::{Request, Wire};
 
 // List, lines 7 and 8, and the conformance suite's cases on 2048 bytes.
 #[tokio::test(flavor = "multi_thread")]
@@ -79,49 +79,6 @@ async fn a_range_that_is_none_is_ignored() {
     assert_eq!(world.ask(head).await.status(), 200);
 }
 
-/// One part of a multipart answer: its `Content-Range` and its bytes.
-fn parts(reply: &Reply) -> Vec<(String, Vec<u8>)> {
-    let kind = reply.header("content-type").expect("a type");
-    let boundary = kind
-        .split("boundary=")
-        .nth(1)
-        .expect("a boundary")
-        .trim_matches('"');
-    assert!(kind.starts_with("multipart/byteranges"), "{kind}");
-    let mut rest: &[u8] = &reply.body;
-    let mut found = Vec::new();
-    loop {
-        let start = format!("--{boundary}");
-        let at = rest
-            .windows(start.len())
-            .position(|w| w == start.as_bytes())
-            .expect("a part");
-        rest = &rest[at + start.len()..];
-        if rest.starts_with(b"--") {
-            return found;
-        }
-        let end = rest
-            .windows(4)
-            .position(|w| w == b"\r\n\r\n")
-            .expect("a part's head");
-        let head = String::from_utf8(rest[..end].to_vec()).expect("ASCII");
-        let line = head
-            .lines()
-            .find(|line| {
-                line.to_ascii_lowercase()
-                    .starts_with("content-range: bytes ")
-            })
-            .expect("a Content-Range");
-        let range = line["content-range: ".len()..].to_owned();
-        let (span, _) = range["bytes ".len()..].split_once('/').expect("a length");
-        let (from, to) = span.split_once('-').expect("a first and a last byte");
-        let number = |text: &str| text.parse::<usize>().expect("a number");
-        let len = number(to) + 1 - number(from);
-        found.push((range.clone(), rest[end + 4..end + 4 + len].to_vec()));
-        rest = &rest[end + 4 + len..];
-    }
-}
-
 // Fact 12: containers/image counts the parts.
 #[tokio::test(flavor = "multi_thread")]
 async fn several_ranges_get_one_part_each_in_order_and_never_joined_cold_and_warm() {
@@ -140,7 +97,7 @@ async fn several_ranges_get_one_part_each_in_order_and_never_joined_cold_and_war
                 (range, world.layer().read(start..end).to_vec())
             })
             .into();
-        assert_eq!(parts(&reply), expected);
+        assert_eq!(reply.parts(), expected);
     }
     // Those that lie behind the end are left out; one that is left is no multipart.
     let reply = warm.range("0-3,5000-6000").await.expect(206);
