@@ -31,6 +31,9 @@ pub enum SetupError {
         /// What is wrong with it; never its password.
         why: String,
     },
+    /// The system has no threads to give.
+    #[error("cannot start threads to resolve names: {0}")]
+    Threads(#[from] std::io::Error),
     /// A URL without host, or of another scheme than `http` and `https`.
     #[error(
         "upstream {upstream}: {url} is not the URL of a registry; write it as https://host[:port][/prefix]"
@@ -73,7 +76,7 @@ impl Upstreams {
         tasks: &Tasks,
     ) -> Result<Self, SetupError> {
         let surroundings = Surroundings {
-            network: Arc::new(SystemNetwork),
+            network: Arc::new(SystemNetwork::new()?),
             proxies: ProxyEnvironment::from_env(),
         };
         Self::within(&surroundings, config, instance_id, clock, metrics, tasks)

@@ -10,6 +10,7 @@ mod network;
 mod origin;
 mod pool;
 mod proxies;
+mod resolver;
 mod tls;
 
 pub(super) use body::Body;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
+use super::resolver::Resolver;
 use crate::upstream::exchange::BoxFuture;
 
 /// Resolves names and opens sockets.
@@ -22,8 +23,15 @@ pub(in crate::upstream) trait Network: fmt::Debug + Send + Sync {
 }
 
 /// The system's resolver and sockets.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::upstream) struct SystemNetwork;
+#[derive(Debug)]
+pub(in crate::upstream) struct SystemNetwork(Resolver);
+
+impl SystemNetwork {
+    /// Starts the resolver's threads.
+    pub(in crate::upstream) fn new() -> io::Result<Self> {
+        Resolver::system().map(Self)
+    }
+}
 
 impl Network for SystemNetwork {
     fn resolve<'a>(
@@ -31,7 +39,7 @@ impl Network for SystemNetwork {
         host: &'a str,
         port: u16,
     ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+        Box::pin(self.0.resolve(host, port))
     }
 
     fn open(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {

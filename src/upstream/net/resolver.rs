@@ -1,0 +1,183 @@
+//! Names to addresses, by the system's resolver, which blocks.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::runtime::Pool;
+
+/// Looks names up on threads of its own, so that a resolver that hangs holds up nothing else. One look-up for each name
+/// at a time; all who ask meanwhile get its answer. Bounded.
+pub(super) struct Resolver {
+    pool: Pool,
+    look_up: LookUp,
+    under_way: UnderWay,
+}
+
+/// Blocks until the addresses of a name are known.
+type LookUp = Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
+/// What a look-up gave, for all who wait for it.
+type Answer = Result<Arc<[IpAddr]>, (io::ErrorKind, Arc<str>)>;
+type UnderWay = Arc<Mutex<HashMap<String, watch::Receiver<Option<Answer>>>>>;
+
+/// Look-ups that run at once. They take milliseconds, or as long as a resolver hangs.
+const THREADS: usize = 4;
+/// Names that are looked up or wait for it.
+const MOST_NAMES: usize = 256;
+
+impl Resolver {
+    /// The system's.
+    pub(super) fn system() -> io::Result<Self> {
+        Self::by(|name| {
+            Ok((name, 0)
+                .to_socket_addrs()?
+                .map(|found| found.ip())
+                .collect())
+        })
+    }
+
+    fn by(
+        look_up: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            pool: Pool::new("resolve", THREADS)?,
+            look_up: Arc::new(look_up),
+            under_way: Arc::default(),
+        })
+    }
+
+    /// The addresses of `name`, with this port. A caller that leaves does not end the look-up.
+    pub(super) async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let mut answer = self.ask(name)?;
+        let found = answer.wait_for(Option::is_some).await;
+        let found = found.map_err(|_| io::Error::other("the look-up of its name failed"))?;
+        match &*found {
+            Some(Ok(ips)) => Ok(ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect()),
+            Some(Err((kind, message))) => Err(io::Error::new(*kind, message.to_string())),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Joins the look-up of `name` that is under way, or starts one.
+    fn ask(&self, name: &str) -> io::Result<watch::Receiver<Option<Answer>>> {
+        let mut under_way = self.under_way.lock();
+        if let Some(answer) = under_way.get(name) {
+            return Ok(answer.clone());
+        }
+        if under_way.len() >= MOST_NAMES {
+            return Err(io::Error::other(
+                "too many names are being looked up; the resolver seems to hang",
+            ));
+        }
+        let (sender, answer) = watch::channel(None);
+        under_way.insert(name.to_owned(), answer.clone());
+        drop(under_way);
+        let entry = Entry {
+            name: name.to_owned(),
+            under_way: Arc::clone(&self.under_way),
+        };
+        let look_up = Arc::clone(&self.look_up);
+        self.pool.run(move || {
+            let found = look_up(&entry.name);
+            // Out of the table first: whoever asks from now on looks anew.
+            drop(entry);
+            let answer = found.map(Arc::from);
+            let answer = answer.map_err(|error| (error.kind(), error.to_string().into()));
+            sender.send_replace(Some(answer));
+        });
+        Ok(answer)
+    }
+}
+
+/// A look-up in the table. Leaves it however the look-up ends.
+struct Entry {
+    name: String,
+    under_way: UnderWay,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.under_way.lock().remove(&self.name);
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    /// A resolver that gives an address for each message sent, and counts how often it was asked.
+    fn waiting() -> (Resolver, mpsc::Sender<()>, Arc<AtomicUsize>) {
+        let (go, wait) = mpsc::channel::<()>();
+        let (wait, asked) = (Mutex::new(wait), Arc::<AtomicUsize>::default());
+        let count = Arc::clone(&asked);
+        let resolver = Resolver::by(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            let _ = wait.lock().recv();
+            Ok(vec![Ipv4Addr::LOCALHOST.into()])
+        });
+        (resolver.unwrap(), go, asked)
+    }
+
+    #[tokio::test]
+    async fn all_who_ask_for_a_name_at_once_share_one_look_up() {
+        let (resolver, go, asked) = waiting();
+        let all = (0..20).map(|port| resolver.resolve("r.example", port));
+        let open = async { go.send(()).unwrap() };
+        let (found, ()) = tokio::join!(join_all(all), open);
+        for (port, found) in (0..).zip(found) {
+            let expected = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            assert_eq!(found.unwrap(), [expected]);
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert!(resolver.under_way.lock().is_empty());
+        go.send(()).unwrap();
+        assert!(resolver.resolve("r.example", 1).await.is_ok());
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_hangs_is_given_a_bounded_number_of_names() {
+        let (resolver, go, asked) = waiting();
+        for n in 0..MOST_NAMES {
+            // The caller leaves at once, the look-up stays.
+            assert!(resolver.ask(&format!("{n}.example")).is_ok());
+        }
+        let error = resolver.resolve("one.more.example", 1).await.unwrap_err();
+        assert!(error.to_string().contains("hang"), "{error}");
+        assert!(asked.load(Ordering::SeqCst) <= THREADS);
+        assert!(resolver.ask("7.example").is_ok(), "it is under way");
+        drop(go);
+    }
+
+    #[tokio::test]
+    async fn failures_and_panics_of_a_look_up_reach_those_who_wait_and_nobody_later() {
+        let asked = AtomicUsize::new(0);
+        let resolver = Resolver::by(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(io::Error::new(io::ErrorKind::NotFound, "no such name")),
+            1 => panic!("on purpose"),
+            _ => Ok(vec![Ipv4Addr::LOCALHOST.into()]),
+        });
+        let resolver = resolver.unwrap();
+        let error = resolver.resolve("r.example", 1).await.unwrap_err();
+        assert_eq!(error.to_string(), "no such name");
+        assert!(resolver.resolve("r.example", 1).await.is_err());
+        assert!(resolver.resolve("r.example", 1).await.is_ok());
+    }
+}
