@@ -455,7 +455,10 @@ fn a_wrong_override_is_a_fault_of_who_gave_it() {
 fn files_that_are_not_there_are_faults() {
     let dir = tempfile::tempdir().expect("directory");
     let file = dir.path().join("there");
-    std::fs::write(&file, "secret").expect("written");
+    let key = rcgen::KeyPair::generate().expect("key");
+    let params = rcgen::CertificateParams::new([]).expect("params");
+    let cert = params.self_signed(&key).expect("certificate");
+    std::fs::write(&file, cert.pem()).expect("written");
     let config = good(&format!(
         "[tls]\nlisten = '127.0.0.1:0'\ncert_file = '{0}'\nkey_file = '{1}'
         [upstreams.'quay.io']\nca_file = '{0}/no'\nusername = 'u'\npassword_file = '{0}'",
