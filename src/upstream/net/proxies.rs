@@ -183,6 +183,7 @@ fn parse_exemption(entry: &str) -> Option<Exempt> {
 #[derive(Debug, Clone)]
 pub(super) enum Proxies {
     Direct,
+    /// Written in the configuration: meant for everything, `NO_PROXY` or not.
     Always(HttpProxy),
     Environment(Arc<ProxyEnvironment>),
 }

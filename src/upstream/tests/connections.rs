@@ -281,6 +281,31 @@ async fn the_configured_proxy_wins_over_the_environment() {
 }
 
 #[tokio::test]
+async fn the_configured_proxy_is_for_everything_and_the_environments_not_for_this_machine() {
+    let target = Fake::plain(|_| Answer::ok(CONTENT)).await;
+    let location = format!("{}/blob", target.url());
+    let proxy = Fake::plain(move |seen| match seen.path() {
+        "/blob" => Answer::ok(CONTENT),
+        _ => Answer::redirect(307, location.clone()),
+    })
+    .await;
+    let mut world = World::new(&["http://registry.example"]);
+    world.upstream.allow_private = true;
+    world.environment = vec![
+        ("HTTP_PROXY", proxy.url()),
+        ("NO_PROXY", "registry.example".to_owned()),
+    ];
+    world.upstream.proxy = ProxyChoice::Via(proxy.url().parse().unwrap());
+    assert_eq!(fetch(&world.upstream()).await.unwrap(), CONTENT);
+    assert_eq!((proxy.seen().len(), target.seen().len()), (2, 0));
+
+    world.environment.pop();
+    world.upstream.proxy = ProxyChoice::Environment;
+    assert_eq!(fetch(&world.upstream()).await.unwrap(), CONTENT);
+    assert_eq!((proxy.seen().len(), target.seen().len()), (3, 1));
+}
+
+#[tokio::test]
 async fn exempt_hosts_are_reached_without_the_proxy() {
     let registry = Fake::plain(|_| Answer::ok(CONTENT)).await;
     let mut world = World::new(&["http://registry.example"]);
