@@ -94,11 +94,7 @@ impl Reply {
                 "{from} answered with a web page instead of a registry's content; check the upstream's url"
             )));
         }
-        let encoding = self.response.headers().get_all(CONTENT_ENCODING);
-        let is_plain = |value: &HeaderValue| {
-            value.is_empty() || value.as_bytes().eq_ignore_ascii_case(b"identity")
-        };
-        if !encoding.iter().all(is_plain) {
+        if !is_plain(self.response.headers()) {
             return Err(Error::invalid(format!(
                 "{from} sent an encoded body although it was asked for the plain one"
             )));
@@ -112,16 +108,22 @@ impl Reply {
         read_whole(&from, self.response.into_body(), limit, deadline).await
     }
 
-    /// Reads what an answer that is not content says.
+    /// Reads what an answer that is not content says. Nothing is ever decoded: an encoded body says nothing.
     pub(super) async fn refuse(self, deadline: Instant) -> Refusal {
         let (head, body) = self.response.into_parts();
+        let body = if is_plain(&head.headers) {
+            read_start(body, deadline).await
+        } else {
+            body.discard();
+            Bytes::new()
+        };
         Refusal {
             from: self.from,
             origin: self.origin,
             strayed: self.strayed,
             status: head.status,
             headers: head.headers,
-            body: read_start(body, deadline).await,
+            body,
         }
     }
 }
@@ -228,6 +230,15 @@ pub(super) async fn read_whole(
             Some(Ok(bytes)) => whole.extend_from_slice(&bytes),
         }
     }
+}
+
+/// Whether a body is as it is, and not encoded in a way that nobody asked for.
+fn is_plain(headers: &HeaderMap) -> bool {
+    let encodings = headers.get_all(CONTENT_ENCODING);
+    let is_plain = |value: &HeaderValue| {
+        value.is_empty() || value.as_bytes().eq_ignore_ascii_case(b"identity")
+    };
+    encodings.iter().all(is_plain)
 }
 
 /// The first [`SMALL_BODY`] bytes of an error's body, or as much as comes in time: the status says enough.

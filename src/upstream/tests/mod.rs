@@ -7,6 +7,7 @@ mod health;
 mod lists;
 mod logins;
 mod manifests;
+mod peers;
 mod redirects;
 mod tls;
 mod tries;
