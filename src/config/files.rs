@@ -147,6 +147,8 @@ fn open(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use crate::config::{Config, Overrides};
 
     /// The faults of an upstream whose files hold these texts; the keys that are written.
@@ -156,7 +158,7 @@ mod tests {
         for (name, content) in [("ca_file", ca), ("client_cert", cert), ("client_key", key)] {
             let path = dir.path().join(name);
             std::fs::write(&path, content).unwrap();
-            text.push_str(&format!("{name} = {:?}\n", path.to_str().unwrap()));
+            writeln!(text, "{name} = {:?}", path.to_str().unwrap()).unwrap();
         }
         let config = Config::from_toml(&text, &Overrides::default()).unwrap();
         match config.check_files() {

@@ -46,8 +46,8 @@ impl Turns {
     /// A place for a request of this load, before `deadline`.
     pub(in crate::upstream) async fn take(&self, load: Load, deadline: Instant) -> Option<Turn> {
         let permit = Arc::clone(self.of(load)).acquire_owned();
-        let _permit = timeout_at(deadline, permit).await.ok()?.ok()?;
-        Some(Turn { _permit })
+        let permit = timeout_at(deadline, permit).await.ok()?.ok()?;
+        Some(Turn { _permit: permit })
     }
 
     /// How many may be under way at once.

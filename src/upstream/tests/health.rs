@@ -24,7 +24,7 @@ async fn look(upstream: &Upstream) -> Result<(), Error> {
 }
 
 /// How long a rate limit says to wait.
-fn left(result: Result<(), Error>) -> u64 {
+fn left(result: &Result<(), Error>) -> u64 {
     let Err(Error::RateLimited { retry_after, .. }) = result else {
         panic!("{result:?}");
     };
@@ -174,9 +174,12 @@ async fn a_failing_upstream_is_not_dead() {
 
 #[tokio::test(start_paused = true)]
 async fn dead_storage_fails_at_once_and_leaves_the_registry_alive() {
-    let registry = Fake::plain(|seen| match seen.path().contains("manifests") {
-        true => index(seen),
-        false => Answer::redirect(307, "http://storage.example/blob"),
+    let registry = Fake::plain(|seen| {
+        if seen.path().contains("manifests") {
+            index(seen)
+        } else {
+            Answer::redirect(307, "http://storage.example/blob")
+        }
     })
     .await;
     let world = World::new(&[&registry.url()]);
@@ -221,9 +224,9 @@ async fn a_pull_limit_holds_manifests_while_heads_and_blobs_flow() {
     let registry = limiting(Arc::clone(&status), limit).await;
     let world = World::new(&[&registry.url()]);
     let upstream = world.upstream();
-    assert_eq!(left(pull(&upstream).await), 60);
+    assert_eq!(left(&pull(&upstream).await), 60);
     advance(Duration::from_secs(20)).await;
-    assert_eq!(left(pull(&upstream).await), 40);
+    assert_eq!(left(&pull(&upstream).await), 40);
     assert_eq!(registry.seen().len(), 1);
     assert_eq!(look(&upstream).await, Ok(()));
     assert_eq!(fetch(&upstream).await.unwrap(), CONTENT);
@@ -231,9 +234,9 @@ async fn a_pull_limit_holds_manifests_while_heads_and_blobs_flow() {
     assert!(world.metrics.render().contains(held));
 
     advance(Duration::from_secs(40)).await;
-    assert_eq!(left(pull(&upstream).await), 60, "the probe is refused");
+    assert_eq!(left(&pull(&upstream).await), 60, "the probe is refused");
     status.store(200, Ordering::SeqCst);
-    assert_eq!(left(pull(&upstream).await), 60);
+    assert_eq!(left(&pull(&upstream).await), 60);
     advance(Duration::from_secs(60)).await;
     assert_eq!(pull(&upstream).await, Ok(()));
     assert_eq!(pull(&upstream).await, Ok(()));
@@ -253,8 +256,8 @@ async fn another_credential_is_not_held_by_the_pull_limit_of_the_last() {
         path: file.path().to_owned(),
     });
     let upstream = world.upstream();
-    assert_eq!(left(pull(&upstream).await), 60);
-    assert_eq!(left(pull(&upstream).await), 60);
+    assert_eq!(left(&pull(&upstream).await), 60);
+    assert_eq!(left(&pull(&upstream).await), 60);
     assert_eq!(registry.seen().len(), 1);
     std::fs::write(file.path(), "another").unwrap();
     advance(Duration::from_secs(2)).await;
@@ -279,12 +282,12 @@ async fn any_other_limit_holds_the_whole_upstream() {
         let limit = limit.with("retry-after", "30");
         let registry = limiting(Arc::clone(&status), limit).await;
         let upstream = World::new(&[&registry.url()]).upstream();
-        assert_eq!(left(pull(&upstream).await), 30);
+        assert_eq!(left(&pull(&upstream).await), 30);
         status.store(200, Ordering::SeqCst);
         advance(Duration::from_secs(10)).await;
-        assert_eq!(left(pull(&upstream).await), 20);
-        assert_eq!(left(look(&upstream).await), 20);
-        assert_eq!(left(fetch(&upstream).await.map(|_| ())), 20);
+        assert_eq!(left(&pull(&upstream).await), 20);
+        assert_eq!(left(&look(&upstream).await), 20);
+        assert_eq!(left(&fetch(&upstream).await.map(|_| ())), 20);
         assert_eq!((registry.seen().len(), registry.connections()), (1, 1));
         advance(Duration::from_secs(20)).await;
         assert_eq!(fetch(&upstream).await.unwrap(), CONTENT);
@@ -302,7 +305,7 @@ async fn retry_after_may_be_a_date_and_is_believed_for_five_minutes() {
         let limit = Answer::new(429, "").with("retry-after", asked);
         let registry = Fake::plain(move |_| limit.clone()).await;
         let upstream = World::new(&[&registry.url()]).upstream();
-        let left = left(pull(&upstream).await);
+        let left = left(&pull(&upstream).await);
         assert!(range.contains(&left), "{left}");
     }
 }
@@ -311,14 +314,17 @@ async fn retry_after_may_be_a_date_and_is_believed_for_five_minutes() {
 async fn storage_that_limits_us_is_held_alone() {
     let storage = Fake::plain(|_| Answer::new(429, "").with("retry-after", "30")).await;
     let target = storage.url();
-    let registry = Fake::plain(move |seen| match seen.path().contains("manifests") {
-        true => index(seen),
-        false => Answer::redirect(307, format!("{target}/blob")),
+    let registry = Fake::plain(move |seen| {
+        if seen.path().contains("manifests") {
+            index(seen)
+        } else {
+            Answer::redirect(307, format!("{target}/blob"))
+        }
     })
     .await;
     let upstream = World::new(&[&registry.url()]).upstream();
     for _ in 0..3 {
-        assert_eq!(left(fetch(&upstream).await.map(|_| ())), 30);
+        assert_eq!(left(&fetch(&upstream).await.map(|_| ())), 30);
         assert_eq!(pull(&upstream).await, Ok(()));
     }
     assert_eq!(storage.seen().len(), 1);
@@ -334,7 +340,7 @@ async fn a_token_service_that_limits_us_is_not_asked_for_other_repositories() {
     for name in ["a", "b", "c"] {
         let repository = name.parse().unwrap();
         let manifest = upstream.get_manifest(&repository, &tag(), &call()).await;
-        assert_eq!(left(manifest.map(|_| ())), 30);
+        assert_eq!(left(&manifest.map(|_| ())), 30);
     }
     assert_eq!(service.seen().len(), 1);
 }

@@ -37,9 +37,12 @@ async fn a_body_is_under_way_until_it_is_dropped_and_the_next_waits_no_longer_th
 
 #[tokio::test]
 async fn bodies_without_end_do_not_starve_manifests_and_heads() {
-    let registry = Fake::plain(|seen| match seen.path().contains("manifests") {
-        true => index(seen),
-        false => Answer::ok(CONTENT),
+    let registry = Fake::plain(|seen| {
+        if seen.path().contains("manifests") {
+            index(seen)
+        } else {
+            Answer::ok(CONTENT)
+        }
     })
     .await;
     let upstream = World::new(&[&registry.url()]).upstream();
@@ -63,9 +66,12 @@ async fn small_requests_do_not_starve_bodies() {
 async fn more_bodies_than_an_http2_connection_takes_get_another() {
     let authority = Authority::new();
     let config = authority.server("registry.example", &["h2"], None);
-    let registry = Fake::tls(config, |seen| match seen.path().contains("manifests") {
-        true => index(seen),
-        false => Answer::ok("b").with("content-length", "2").then_hang(),
+    let registry = Fake::tls(config, |seen| {
+        if seen.path().contains("manifests") {
+            index(seen)
+        } else {
+            Answer::ok("b").with("content-length", "2").then_hang()
+        }
     })
     .await;
     let ca_file = tempfile::NamedTempFile::new().unwrap();
