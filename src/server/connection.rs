@@ -125,17 +125,25 @@ impl<R: Respond> Connections<R> {
     async fn connection(&self, stream: TcpStream, client: SocketAddr, tls: Option<TlsAcceptor>) {
         prepare(&stream, self.stall_timeout);
         let stream = StallGuard::new(Lingering::new(stream), self.stall_timeout);
-        let Some(tls) = tls else {
-            return self.http1(stream, client).await;
-        };
+        // Boxed, each: a task has room for the largest of what it may come to, and most do the least.
+        match tls {
+            None => Box::pin(self.http1(stream, client)).await,
+            Some(tls) => Box::pin(self.tls(stream, client, tls)).await,
+        }
+    }
+
+    async fn tls<S>(&self, stream: S, client: SocketAddr, tls: TlsAcceptor)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let stopping = self.tasks.stopping();
         let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
         match stopping.run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => {
                 if stream.get_ref().1.alpn_protocol() == Some(ALPN_H2) {
-                    self.http2(stream, client).await;
+                    Box::pin(self.http2(stream, client)).await;
                 } else {
-                    self.http1(stream, client).await;
+                    Box::pin(self.http1(stream, client)).await;
                 }
             }
             Some(Ok(Err(error))) => tracing::debug!(%client, %error, "tls handshake failed"),
@@ -144,7 +152,7 @@ impl<R: Respond> Connections<R> {
         }
     }
 
-    async fn http1<S>(&self, stream: S, client: SocketAddr)
+    fn http1<S>(&self, stream: S, client: SocketAddr) -> impl Future<Output = ()> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -157,7 +165,7 @@ impl<R: Respond> Connections<R> {
             .keep_alive(true)
             .pipeline_flush(false);
         let connection = builder.serve_connection(TokioIo::new(stream), self.service(client));
-        self.drive(connection, client, None).await;
+        self.drive(connection, client, None)
     }
 
     async fn http2<S>(&self, stream: S, client: SocketAddr)
@@ -202,7 +210,8 @@ impl<R: Respond> Connections<R> {
                 let (head, body) = request.into_parts();
                 // Nothing here takes a body. In HTTP/1 its connection ends, rather than reading it to its end.
                 let ends = head.version < Version::HTTP_2 && !body.is_end_stream();
-                let mut response = responder.respond(client, head).await;
+                // Boxed, since a connection has room for this all along, and most are idle.
+                let mut response = Box::pin(responder.respond(client, head)).await;
                 stall::is_answered();
                 if ends {
                     let close = HeaderValue::from_static("close");

@@ -38,7 +38,7 @@ impl World {
         let fake = Fake::start().await;
         let image = Image::new(50, &[LAYER]);
         image.push(&fake, REPOSITORY, "latest");
-        let scratch = tempfile::tempdir().expect("a directory");
+        let scratch = tempfile::tempdir().expect("a scratch directory");
         let setup = change(Setup::over(&fake));
         let program = Program::start(&setup, scratch.path()).await;
         let world = Self {
@@ -166,8 +166,7 @@ async fn thousands_of_clients_that_do_nothing_harm_nobody_and_leave_nothing_behi
         .until_connected(i64::from(IDLE + SLOW_READERS + SLOW_SENDERS))
         .await;
     world.pulls().await;
-    let (now, peak) = (world.program.resident_memory(), world.program.peak_memory());
-    eprintln!("resident {} KiB, peak {} KiB", now / KIB, peak / KIB);
+    let peak = world.program.peak_memory();
     assert!(peak < 200 * MIB, "{} MiB", peak / MIB);
 
     drop(clients);

@@ -118,21 +118,12 @@ impl Program {
 
     /// The most memory that it ever held, in bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
-        self.memory("VmHWM:")
-    }
-
-    /// The memory that it holds now, in bytes.
-    pub(crate) fn resident_memory(&self) -> u64 {
-        self.memory("VmRSS:")
-    }
-
-    fn memory(&self, field: &str) -> u64 {
         let id = self.child.id().expect("it runs");
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("its status");
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.and_then(|text| text.trim().strip_suffix(" kB"));
         let kib: Option<u64> = kib.and_then(|text| text.trim().parse().ok());
-        kib.unwrap_or_else(|| panic!("no {field} in\n{status}")) * super::KIB
+        kib.unwrap_or_else(|| panic!("no VmHWM in\n{status}")) * super::KIB
     }
 }
 
