@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Wish;
 use super::ports::{Blob, Chunk, FetchError};
 use super::shared::{Failure, Flight};
-use super::state::{Admission, Readable};
+use super::state::{Admission, Readable, ReaderId};
 use crate::telemetry::Metrics;
 
 /// Most bytes that one chunk covers.
@@ -116,11 +116,16 @@ impl Handle {
         };
         // The handle is a reader already, so the flight has not been told to stop and counts this one too.
         self.flight.joined(whole);
+        let demand = range.clone().filter(|_| !whole);
+        let demand = demand.map(|range| self.flight.with(|state| state.reader_wants(range)));
+        if demand.is_some() {
+            self.flight.wants.notify_one();
+        }
         Reader {
             changes: self.flight.watch(),
             position: range.as_ref().map_or(0, |range| range.start),
             end: range.map(|range| range.end),
-            whole,
+            demand,
             _presence: Presence::counted(Arc::clone(&self.flight), Arc::clone(&self.metrics)),
             flight: Arc::clone(&self.flight),
         }
@@ -135,23 +140,37 @@ pub struct Reader {
     position: u64,
     /// `None`: to the end, wherever it is.
     end: Option<u64>,
-    whole: bool,
+    /// What the flight knows a reader of a part by; `None` for one of the whole.
+    demand: Option<ReaderId>,
     _presence: Presence,
 }
 
 impl Reader {
-    /// The next bytes; `None` at the end. After an error the client's connection must be broken. Safe to cancel.
+    /// Where its next byte belongs.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Where it ends; `None`: with the blob.
+    pub fn end(&self) -> Option<u64> {
+        self.end
+    }
+
+    /// Whether it gets every byte, so that the tail is kept from it until the digest matches.
+    pub fn is_whole(&self) -> bool {
+        self.demand.is_none()
+    }
+
+    /// The next bytes; `None` at the end. After an error the client's connection must be broken, unless it is
+    /// [`Failure::Wrecked`] and the rest is had from elsewhere. Safe to cancel.
     pub async fn next(&mut self) -> Option<Result<Chunk, Failure>> {
         loop {
             self.changes.borrow_and_update();
             // A reader of a part is done with its last byte; a reader of the whole hears of the digest first.
-            if !self.whole && self.end.is_some_and(|end| self.position >= end) {
+            if !self.is_whole() && self.end.is_some_and(|end| self.position >= end) {
                 return None;
             }
-            match self
-                .flight
-                .with(|state| state.readable(self.position, self.whole))
-            {
+            match self.look() {
                 Readable::Upto(limit) => return self.chunk(limit).map(Ok),
                 Readable::End => return None,
                 Readable::Failed(why) => return Some(Err(why)),
@@ -163,10 +182,33 @@ impl Reader {
         }
     }
 
+    /// How far it may read; tells the flight what it waits for.
+    fn look(&self) -> Readable<Failure> {
+        let (position, whole) = (self.position, self.is_whole());
+        let (readable, in_want) = self.flight.with(|state| {
+            let in_want = self
+                .demand
+                .is_some_and(|reader| state.reader_at(reader, position));
+            (state.readable(position, whole), in_want)
+        });
+        if in_want {
+            self.flight.wants.notify_one();
+        }
+        readable
+    }
+
     fn chunk(&mut self, limit: u64) -> Option<Chunk> {
         let limit = self.end.map_or(limit, |end| limit.min(end));
         let range = self.position..limit.min(self.position.saturating_add(CHUNK_BYTES));
         self.position = range.end;
         self.flight.stage.get().map(|stage| stage.chunk(range))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some(reader) = self.demand {
+            self.flight.with(|state| state.reader_done(reader));
+        }
     }
 }

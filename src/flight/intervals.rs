@@ -36,14 +36,15 @@ impl Intervals {
         }
     }
 
-    /// The first gap before `end`.
-    pub(super) fn first_missing(&self, end: u64) -> Option<Range<u64>> {
-        let start = self.run_from(0);
-        if start >= end {
-            return None;
-        }
-        let next = self.0.iter().find(|have| have.start > start);
-        Some(start..next.map_or(end, |have| have.start.min(end)))
+    /// Where the first interval begins that lies beyond `position`.
+    pub(super) fn next_start(&self, position: u64) -> Option<u64> {
+        let next = self.0.partition_point(|have| have.start <= position);
+        self.0.get(next).map(|have| have.start)
+    }
+
+    /// End of the last interval; 0 without any.
+    pub(super) fn end(&self) -> u64 {
+        self.0.last().map_or(0, |have| have.end)
     }
 
     /// Number of bytes.
@@ -80,13 +81,15 @@ mod tests {
     }
 
     #[test]
-    fn the_first_gap_ends_where_the_next_island_begins() {
+    fn islands_are_found_from_both_sides() {
         let mut set = Intervals::default();
-        assert_eq!(set.first_missing(100), Some(0..100));
-        set.insert(0..10);
+        assert_eq!((set.next_start(0), set.end()), (None, 0));
+        set.insert(10..20);
         set.insert(50..60);
-        assert_eq!(set.first_missing(100), Some(10..50));
-        assert_eq!(set.first_missing(10), None);
+        assert_eq!(set.next_start(0), Some(10));
+        assert_eq!(set.next_start(10), Some(50));
+        assert_eq!(set.next_start(50), None);
+        assert_eq!(set.end(), 60);
         assert_eq!(set.run_from(50), 60);
         assert_eq!(set.run_from(60), 60);
         assert_eq!(set.run_from(49), 49);

@@ -1,38 +1,47 @@
 //! The heart: one upstream fetch, many readers, one file.
 //!
 //! A [`Flights`] table holds what is being fetched, by upstream and digest. Whoever asks first leads: its fetch runs as a task
-//! of its own ([`leader`](self)), writes into a stage and publishes what has landed. Every client, the first one included, is a
-//! reader of that stage. Knows disk and upstream only through the traits of [`ports`], which `proxy/` adapts. Imports `oci`
+//! of its own (`leader/`), in steps that `state/` plans, writes into a stage and publishes what has landed. Every client, the
+//! first one included, is a reader of that stage. Knows disk and upstream only through the traits of [`ports`], which `proxy/` adapts. Imports `oci`
 //! values, `config` values, `runtime` and `telemetry`.
 
+mod backoff;
+mod claims;
 mod handle;
 mod intervals;
 mod leader;
+mod lookup;
 pub mod ports;
 mod shared;
 mod state;
+mod sync;
+mod wreck;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::runtime::{Pool, Tasks};
 use crate::telemetry::Metrics;
 
+pub use backoff::Backoff;
 pub use handle::{Handle, Head, Reader, Refusal};
 pub use shared::{Failure, Key, Uncached};
+pub use wreck::Wreck;
 
-use leader::Leader;
+use claims::{Claim, Claims as _, Table};
+use leader::{Leader, Lease};
+use lookup::Look;
 use ports::{Blob, Blobs, Source};
 use shared::Flight;
+use state::First;
 
 /// Bytes of all flights that may wait for the disk.
 const IN_MEMORY_BYTES: usize = 64 * 1024 * 1024;
@@ -46,7 +55,7 @@ const WRITERS: usize = 2;
 /// All fetches under way: who asks first leads, whoever comes later joins.
 #[derive(Debug)]
 pub struct Flights {
-    table: Mutex<HashMap<Key, Arc<Flight>>>,
+    table: Table<Key, Arc<Flight>>,
     blobs: Arc<dyn Blobs>,
     writers: Pool,
     tasks: Tasks,
@@ -71,6 +80,8 @@ pub enum Opened {
     },
     /// It is there or under way for another repository: prove first that this one has it too.
     NeedsProof,
+    /// It is neither there nor under way, and of a part nobody knows where it is: ask for the size first.
+    NeedsSize,
 }
 
 /// What somebody asks a blob for, and with what right.
@@ -82,8 +93,32 @@ pub struct Wish {
     pub source: Arc<dyn Source>,
     /// Whether the repository is proven to have it.
     pub proven: bool,
-    /// Whether all of it is wanted, rather than parts.
-    pub full: bool,
+    /// What of it is wanted.
+    pub wanted: Wanted,
+}
+
+/// What of a blob is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// All of it.
+    Whole,
+    /// Parts of it. Where they are depends on the size.
+    Parts,
+    /// Parts of it, this one first.
+    PartsFrom(Range<u64>),
+    /// Parts of it, where they are will be known with the size, which the upstream tells only with the blob.
+    PartsSomewhere,
+}
+
+impl Wanted {
+    /// What a flight that is begun for this asks for first; `None`: that has to be found out.
+    fn first(&self) -> Option<First> {
+        match self {
+            Self::Whole | Self::PartsSomewhere => Some(First::Start),
+            Self::PartsFrom(range) => Some(First::Part(range.clone())),
+            Self::Parts => None,
+        }
+    }
 }
 
 impl Flights {
@@ -97,7 +132,7 @@ impl Flights {
         max_blob_size: Option<u64>,
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            table: Mutex::default(),
+            table: Table::default(),
             blobs,
             writers: Pool::new("layby-writer", WRITERS)?,
             tasks,
@@ -109,62 +144,87 @@ impl Flights {
         }))
     }
 
-    /// Finds the blob, joins its fetch, or starts one: table, store, table again.
+    /// Finds the blob, joins its fetch, or starts one.
     pub async fn open(self: &Arc<Self>, wish: &Wish) -> io::Result<Opened> {
-        if let Some(found) = self.join(&self.table.lock(), wish) {
-            return Ok(found);
+        let mut look = Look::FIRST;
+        loop {
+            let found = match look {
+                Look::Table => {
+                    let flight = self.table.find(&wish.key);
+                    flight.and_then(|flight| self.join(&flight, wish))
+                }
+                Look::Store => self.blobs.open(&wish.key.digest).await?.map(|blob| {
+                    if wish.proven {
+                        Opened::Stored(blob)
+                    } else {
+                        Opened::NeedsProof
+                    }
+                }),
+                Look::Claim => self.claim(wish),
+            };
+            match found {
+                Some(opened) => return Ok(opened),
+                None => look = look.in_vain(),
+            }
         }
-        if let Some(blob) = self.blobs.open(&wish.key.digest).await? {
-            return Ok(if wish.proven {
-                Opened::Stored(blob)
-            } else {
-                Opened::NeedsProof
-            });
-        }
-        let mut table = self.table.lock();
-        if let Some(found) = self.join(&table, wish) {
-            return Ok(found);
-        }
-        let flight = Arc::new(Flight::new(
-            wish.key.clone(),
-            Arc::clone(&wish.source),
-            self.tasks.stopping().child_token(),
-            Arc::clone(&self.unattended),
-        ));
-        table.insert(wish.key.clone(), Arc::clone(&flight));
-        let entry = TableEntry {
-            flights: Arc::clone(self),
-            flight: Arc::clone(&flight),
+    }
+
+    /// Starts a flight, unless there is one by now. `None`: that one is just ending.
+    fn claim(self: &Arc<Self>, wish: &Wish) -> Option<Opened> {
+        let Some(first) = wish.wanted.first() else {
+            let flight = self.table.find(&wish.key);
+            let joined = flight.and_then(|flight| self.join(&flight, wish));
+            return Some(joined.unwrap_or(Opened::NeedsSize));
         };
-        flight.joined(wish.full);
-        drop(table);
-        let handle = Handle::new(Arc::clone(&flight), wish, Arc::clone(&self.metrics));
-        self.tasks
-            .spawn(Leader::new(Arc::clone(self), flight, entry).run());
-        Ok(Opened::Flight { handle, led: true })
+        let is_whole = wish.wanted == Wanted::Whole;
+        let mut led = None;
+        let claim = self.table.claim(
+            &wish.key,
+            |flight| flight.is_open_to(wish.source.key()),
+            || {
+                let flight = Arc::new(Flight::new(
+                    wish.key.clone(),
+                    Arc::clone(&wish.source),
+                    first,
+                    self.tasks.stopping().child_token(),
+                    Arc::clone(&self.unattended),
+                ));
+                flight.joined(is_whole);
+                led = Some(Arc::clone(&flight));
+                flight
+            },
+        );
+        match (claim, led) {
+            (Claim::Leader(lease), Some(flight)) => {
+                let handle = Handle::new(Arc::clone(&flight), wish, Arc::clone(&self.metrics));
+                let leader = Leader::new(Arc::clone(self), flight, lease);
+                self.tasks.spawn(leader.run());
+                Some(Opened::Flight { handle, led: true })
+            }
+            (Claim::Follower(flight), _) => self.join(&flight, wish),
+            (Claim::Leader(_), None) => None,
+        }
     }
 
     /// Size of what is being fetched, if that is known.
     pub fn size_of(&self, key: &Key) -> Option<u64> {
-        self.table.lock().get(key)?.with(|state| state.size())
+        self.table.find(key)?.with(|state| state.size())
     }
 
-    /// Joins the flight in the table, if there is one that can be joined.
-    fn join(&self, table: &HashMap<Key, Arc<Flight>>, wish: &Wish) -> Option<Opened> {
-        let flight = table.get(&wish.key)?;
-        let vouched = flight.with(|state| state.vouches(wish.source.key()));
-        let failed = flight.with(|state| state.failure().is_some());
-        if failed && !vouched && !flight.with(|state| state.knows(wish.source.key())) {
-            // It failed for others; this repository has not been asked.
+    /// Joins a flight, if it can be joined.
+    fn join(&self, flight: &Arc<Flight>, wish: &Wish) -> Option<Opened> {
+        let key = wish.source.key();
+        if !flight.is_open_to(key) {
             return None;
         }
-        if !failed && !vouched && !wish.proven {
+        let has_failed = flight.with(|state| state.failure().is_some());
+        if !has_failed && !wish.proven && !flight.with(|state| state.vouches(key)) {
             return Some(Opened::NeedsProof);
         }
-        if !flight.joined(wish.full) {
+        if !flight.joined(wish.wanted == Wanted::Whole) {
             return None;
         }
-        if !failed {
+        if !has_failed {
             flight.add_source(Arc::clone(&wish.source));
         }
         self.metrics.flight.collapsed.inc();
@@ -173,29 +233,10 @@ impl Flights {
     }
 
     /// Keeps a failed flight in the table for a moment, so that a crowd that asks again does not become a storm.
-    fn linger(self: &Arc<Self>, entry: TableEntry) {
+    fn linger(self: &Arc<Self>, lease: Lease) {
         self.tasks.spawn_until_stop(async move {
             tokio::time::sleep(LINGER).await;
-            drop(entry);
+            drop(lease);
         });
-    }
-}
-
-/// A flight's place in the table, given back when dropped.
-struct TableEntry {
-    flights: Arc<Flights>,
-    flight: Arc<Flight>,
-}
-
-impl Drop for TableEntry {
-    fn drop(&mut self) {
-        let mut table = self.flights.table.lock();
-        // A flight that could not be joined any more may have been replaced.
-        if table
-            .get(&self.flight.key)
-            .is_some_and(|held| Arc::ptr_eq(held, &self.flight))
-        {
-            table.remove(&self.flight.key);
-        }
     }
 }

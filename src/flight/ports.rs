@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -179,6 +180,9 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// Tells sources apart within a flight: the repository.
     fn key(&self) -> &str;
 
+    /// How many requests for one blob may be under way at once while it is filled in order.
+    fn parallel(&self) -> usize;
+
     /// Asks for the bytes from `range.start` on; `None`: the whole blob, without a `Range`. Returns when the answer's
     /// head is there, before `deadline`.
     fn fetch(
@@ -225,6 +229,20 @@ pub trait SourceFailure: std::error::Error + Send + Sync + 'static {
     /// Short name for logs and metrics.
     fn reason(&self) -> &'static str;
 
+    /// What can be done about it.
+    fn remedy(&self) -> Remedy;
+
     /// For whoever knows the concrete type.
     fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// What can be done about a source's failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Ask again, no sooner than after so long.
+    Again(Duration),
+    /// Ask again, once: a signature or token may have expired.
+    Renew,
+    /// Nothing: asking again would bring the same.
+    None,
 }

@@ -5,11 +5,13 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::claims::Progress;
 use super::ports::{Blob, FetchError, Fetched, Source, Stage};
-use super::state::{Abandoned, State};
+use super::state::{Abandoned, First, State};
+use super::wreck::Wreck;
 use crate::config::UpstreamName;
 use crate::oci::Digest;
 
@@ -29,8 +31,10 @@ pub enum Failure {
     Source(FetchError),
     /// What came does not match the digest, or not the announced size.
     Corrupt(Arc<str>),
-    /// The data directory failed.
+    /// The data directory failed before anything was fetched.
     Store(Arc<io::Error>),
+    /// The data directory failed in the middle of the fetch. Readers may go on without it.
+    Wrecked(Arc<Wreck>),
     /// Not stored, for this reason: each client has to fetch for itself. The answer of the source that was asked is there for
     /// the first who takes it.
     Bypass(Uncached, Arc<Mutex<Option<Fetched>>>),
@@ -53,6 +57,7 @@ impl fmt::Display for Failure {
             Self::Source(error) => write!(f, "{error}"),
             Self::Corrupt(what) => f.write_str(what),
             Self::Store(error) => write!(f, "the data directory failed: {error}"),
+            Self::Wrecked(wreck) => write!(f, "the data directory failed: {}", wreck.error),
             Self::Bypass(reason, _) => write!(f, "not stored: {reason:?}"),
             Self::Aborted => f.write_str("the fetch was ended"),
         }
@@ -68,8 +73,10 @@ pub(super) struct Flight {
     sources: Mutex<Vec<Arc<dyn Source>>>,
     /// Counts what readers should look at again.
     changes: watch::Sender<u64>,
+    /// Has the leader plan again.
+    pub(super) wants: Notify,
     pub(super) stage: OnceLock<Arc<dyn Stage>>,
-    /// The blob, if the leader's second look found it stored.
+    /// The blob, if the leader found it committed.
     pub(super) stored: OnceLock<Arc<dyn Blob>>,
     /// Ends the fetch.
     pub(super) cancel: CancellationToken,
@@ -82,14 +89,23 @@ impl Flight {
     pub(super) fn new(
         key: Key,
         source: Arc<dyn Source>,
+        first: First,
         cancel: CancellationToken,
         unattended_limit: Arc<Semaphore>,
     ) -> Self {
+        // A range of no bytes cannot be asked for.
+        let of_nothing = Digest::of(key.digest.algorithm(), &[]);
+        let parallel = if of_nothing.as_ref() == Some(&key.digest) {
+            1
+        } else {
+            source.parallel()
+        };
         Self {
             key,
-            state: Mutex::new(State::new(source.key())),
+            state: Mutex::new(State::new(source.key(), first, parallel)),
             sources: Mutex::new(vec![source]),
             changes: watch::Sender::new(0),
+            wants: Notify::new(),
             stage: OnceLock::new(),
             stored: OnceLock::new(),
             cancel,
@@ -122,31 +138,60 @@ impl Flight {
         let mut sources = self.sources.lock();
         if self.with(|state| state.add_source(source.key())) {
             sources.push(source);
+            self.wants.notify_one();
+        }
+    }
+
+    /// Whether it failed in a way that answers newcomers too for a while: by a refusal. A body that broke off is worth
+    /// another try at once.
+    pub(super) fn lingers(&self) -> bool {
+        self.with(|state| {
+            matches!(state.failure(), Some(Failure::Source(_))) && !state.has_answer()
+        })
+    }
+
+    /// Whether a client of the source `key` can follow it: to read, or to hear why there is nothing to read.
+    pub(super) fn is_open_to(&self, key: &str) -> bool {
+        let has_failed = self.with(|state| state.failure().is_some());
+        if has_failed {
+            // It may have failed for others, while this repository has not been asked.
+            self.lingers() && self.with(|state| state.knows(key))
+        } else {
+            !self.with(|state| state.is_abandoned())
         }
     }
 
     /// Counts a reader in. Fails when the fetch was told to stop for want of readers: then it is no flight to join.
     pub(super) fn joined(&self, full: bool) -> bool {
         let mut unattended = self.unattended.lock();
-        if self.cancel.is_cancelled() {
-            return false;
+        let joined = self.with(|state| {
+            let can_join = !state.is_abandoned();
+            if can_join {
+                state.reader_joined(full);
+            }
+            can_join
+        });
+        if joined {
+            unattended.take();
+            // A first reader of the whole has the blob filled in order.
+            self.wants.notify_one();
         }
-        self.with(|state| state.reader_joined(full));
-        unattended.take();
-        true
+        joined
     }
 
     /// Counts a reader out, and decides whether the fetch goes on without any.
     pub(super) fn left(&self) {
         let mut unattended = self.unattended.lock();
-        match self.with(State::reader_left) {
-            Abandoned::NotYet => {}
-            Abandoned::Stop => self.cancel.cancel(),
-            Abandoned::Finish => match Arc::clone(&self.unattended_limit).try_acquire_owned() {
-                Ok(permit) => *unattended = Some(permit),
-                Err(_) => self.cancel.cancel(),
-            },
+        let goes_on = match self.with(State::reader_left) {
+            Abandoned::NotYet => return,
+            Abandoned::Stop => None,
+            Abandoned::Finish => Arc::clone(&self.unattended_limit).try_acquire_owned().ok(),
+        };
+        if goes_on.is_none() {
+            self.with(State::abandon);
+            self.cancel.cancel();
         }
+        *unattended = goes_on;
     }
 
     /// The fetch has ended, so it no longer counts as unattended.
@@ -157,5 +202,15 @@ impl Flight {
     pub(super) fn fail(&self, why: Failure) {
         self.with(|state| state.failed(why));
         self.publish();
+    }
+}
+
+impl Progress for Arc<Flight> {
+    fn leader_gone(&self) {
+        let has_outcome = self.stored.get().is_some()
+            || self.with(|state| state.is_verified() || state.failure().is_some());
+        if !has_outcome {
+            self.fail(Failure::Aborted);
+        }
     }
 }

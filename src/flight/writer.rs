@@ -1,7 +1,8 @@
 //! The blocking half of a fetch: writes what arrived, hashes it in order, and tells the readers.
 //!
 //! Each flight has one writer; at most one thread of the pool works for it at a time, so its bytes are written and hashed
-//! in order without further locks. Memory is bounded by permits that travel with each piece.
+//! in order without further locks. What was written out of order, or by an earlier fetch, is read back for the hash when
+//! the bytes before it are there. Memory is bounded by permits that travel with each piece.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,6 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::ports::Stage;
 use super::shared::{Failure, Flight};
+use super::wreck::Wreck;
 use crate::oci::{Digest, Hasher};
 use crate::runtime::Pool;
 
@@ -23,6 +25,8 @@ const PUBLISH_BYTES: u64 = 256 * 1024;
 pub(super) const PUBLISH_AFTER: Duration = Duration::from_millis(5);
 /// Bytes that a thread writes for one flight before it looks after another.
 const SLICE_BYTES: usize = 1024 * 1024;
+/// Most bytes that are read back at once.
+const READ_BYTES: u64 = 1024 * 1024;
 
 /// A part of the body on its way to the disk.
 pub(super) struct Piece {
@@ -42,8 +46,9 @@ pub(super) struct Writer {
     hash: Mutex<Hash>,
     published: Mutex<Published>,
     failure: OnceLock<Arc<io::Error>>,
-    /// Something landed that was not published yet.
+    /// Something landed that was not published yet, or writing failed.
     pub(super) landed: Notify,
+    idle: Notify,
 }
 
 #[derive(Default)]
@@ -54,8 +59,9 @@ struct Queue {
 }
 
 struct Hash {
-    hasher: Option<Hasher>,
+    hasher: Hasher,
     hashed: u64,
+    buffer: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -78,22 +84,27 @@ impl Writer {
             pool,
             queue: Mutex::default(),
             hash: Mutex::new(Hash {
-                hasher: Some(hasher),
+                hasher,
                 hashed: 0,
+                buffer: Vec::new(),
             }),
             published: Mutex::default(),
             failure: OnceLock::new(),
             landed: Notify::new(),
+            idle: Notify::new(),
         }
     }
 
     /// Takes a piece. Never blocks.
     pub(super) fn push(self: &Arc<Self>, piece: Piece) {
-        let mut queue = self.queue.lock();
-        queue.pieces.push_back(piece);
-        if !queue.scheduled {
-            queue.scheduled = true;
-            drop(queue);
+        self.queue.lock().pieces.push_back(piece);
+        self.start();
+    }
+
+    /// Has a thread look whether there is something to do.
+    pub(super) fn start(self: &Arc<Self>) {
+        let is_scheduled = std::mem::replace(&mut self.queue.lock().scheduled, true);
+        if !is_scheduled {
             self.schedule();
         }
     }
@@ -105,33 +116,46 @@ impl Writer {
 
     /// Writes up to a slice of what waits, then lets other flights have the thread.
     fn drain(self: &Arc<Self>) {
-        let _guard = FailOnPanic(&self.flight);
-        let mut written = 0;
-        while written < SLICE_BYTES {
-            let piece = {
-                let mut queue = self.queue.lock();
-                let piece = queue.pieces.pop_front();
-                queue.scheduled = piece.is_some();
-                piece
-            };
-            let Some(piece) = piece else { return };
-            written += piece.bytes.len();
-            self.write(&piece);
+        let _guard = FailOnPanic(self);
+        let mut done = 0;
+        while done < SLICE_BYTES {
+            let piece = self.queue.lock().pieces.pop_front();
+            let written = piece.map(|piece| self.write(&piece));
+            let read = self.catch_up();
+            if written.is_none() && read == 0 && self.rest() {
+                return;
+            }
+            done += written.unwrap_or(0) + read;
         }
         self.schedule();
     }
 
-    fn write(&self, piece: &Piece) {
-        if self.failure.get().is_some() {
-            return;
+    /// Lets the thread go, unless a piece has come in the meantime.
+    fn rest(&self) -> bool {
+        let mut queue = self.queue.lock();
+        let is_idle = queue.pieces.is_empty();
+        if is_idle {
+            queue.scheduled = false;
+            self.idle.notify_waiters();
         }
-        match self.stage.write_at(piece.offset, &piece.bytes) {
-            Ok(()) => self.take_in(piece.offset, &piece.bytes),
-            Err(error) => {
-                // Only this thread sets it, and it was not set above.
-                let _ = self.failure.set(Arc::new(error));
+        is_idle
+    }
+
+    /// Returns the number of bytes.
+    fn write(&self, piece: &Piece) -> usize {
+        if self.failure.get().is_none() {
+            match self.stage.write_at(piece.offset, &piece.bytes) {
+                Ok(()) => self.take_in(piece.offset, &piece.bytes),
+                Err(error) => self.failed(error),
             }
         }
+        piece.bytes.len()
+    }
+
+    fn failed(&self, error: io::Error) {
+        // Only the thread that drains the queue sets it.
+        let _ = self.failure.set(Arc::new(error));
+        self.landed.notify_one();
     }
 
     fn take_in(&self, offset: u64, bytes: &[u8]) {
@@ -144,10 +168,37 @@ impl Writer {
         }
         let mut hash = self.hash.lock();
         if offset == hash.hashed {
-            if let Some(hasher) = &mut hash.hasher {
-                hasher.update(bytes);
-            }
+            hash.hasher.update(bytes);
             hash.hashed += len;
+        }
+    }
+
+    /// Hashes the next bytes that were written, but not in order. Returns how many.
+    ///
+    /// After a failed write it goes on, so that those who go on without the disk have the hash of all that is there.
+    fn catch_up(&self) -> usize {
+        let mut hash = self.hash.lock();
+        let hash = &mut *hash;
+        let there = self.flight.with(|state| state.present_from(hash.hashed));
+        let len = (there - hash.hashed).min(READ_BYTES);
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        if len == 0 {
+            // Most fetches are in order and need no buffer, or need it no more.
+            hash.buffer = Vec::new();
+            return 0;
+        }
+        hash.buffer.resize(len, 0);
+        let buffer = &mut hash.buffer[..];
+        match self.stage.read_at(hash.hashed, buffer) {
+            Ok(()) => {
+                hash.hasher.update(buffer);
+                hash.hashed += len as u64;
+                len
+            }
+            Err(error) => {
+                self.failed(error);
+                0
+            }
         }
     }
 
@@ -180,21 +231,51 @@ impl Writer {
         self.failure.get().cloned()
     }
 
-    /// The digest of the bytes from the start, and their number. Call once, when the queue is empty.
-    pub(super) fn finish(&self) -> (Option<Digest>, u64) {
-        let mut hash = self.hash.lock();
-        (hash.hasher.take().map(Hasher::finish), hash.hashed)
+    /// Waits until there is nothing left to do.
+    pub(super) async fn idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if !self.queue.lock().scheduled {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// The digest of the bytes from the start, and their number.
+    pub(super) fn digest(&self) -> (Digest, u64) {
+        let hash = self.hash.lock();
+        (hash.hasher.clone().finish(), hash.hashed)
+    }
+
+    /// What is left for the readers after `error`. Call when idle.
+    pub(super) fn wreck(&self, error: Arc<io::Error>) -> Wreck {
+        let hash = self.hash.lock();
+        let (present, size) = self
+            .flight
+            .with(|state| (state.present().clone(), state.size()));
+        Wreck {
+            error,
+            stage: Arc::clone(&self.stage),
+            present,
+            size,
+            hashed: hash.hashed,
+            hasher: hash.hasher.clone(),
+        }
     }
 }
 
 /// A panic in a writer must not leave its flight waiting for ever.
-struct FailOnPanic<'a>(&'a Flight);
+struct FailOnPanic<'a>(&'a Writer);
 
 impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fail(Failure::Aborted);
-            self.0.cancel.cancel();
+            let flight = &self.0.flight;
+            flight.fail(Failure::Aborted);
+            flight.cancel.cancel();
+            self.0.queue.lock().scheduled = false;
+            self.0.idle.notify_waiters();
         }
     }
 }

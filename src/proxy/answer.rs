@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::CacheOutcome;
-use crate::oci::{Digest, MediaType};
+use crate::oci::{Digest, MediaType, RangeSpec};
 
 /// A manifest, byte for byte.
 #[derive(Debug, Clone)]
@@ -47,12 +47,12 @@ pub struct CatalogPage {
 }
 
 /// What a blob is wanted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BlobUse {
     /// Its size only.
     Head,
     /// All of it.
     Full,
     /// Parts of it.
-    Ranged,
+    Ranged(RangeSpec),
 }

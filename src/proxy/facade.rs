@@ -15,7 +15,7 @@ use crate::telemetry::Metrics;
 use crate::upstream::{Call, Upstreams};
 
 use super::adapt::{StoreBlobs, StoreRecords, UpstreamSources};
-use super::blobs::BlobService;
+use super::blobs::{BlobService, Sizes};
 use super::catalog::Catalog;
 use super::context::{Context, Remote};
 use super::lists::Lists;
@@ -89,6 +89,8 @@ impl Proxy {
                 blobs,
                 membership,
                 sources,
+                sizes: Sizes::default(),
+                header_timeout: config.limits.header_timeout,
                 metrics,
             },
         })

@@ -7,6 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -14,8 +15,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::flight::ports::{
-    Blob, Blobs, Body, BoxFuture, Chunk, FetchError, Fetched, Leave, Source, SourceFailure, Stage,
-    StageError, StageId,
+    Blob, Blobs, Body, BoxFuture, Chunk, FetchError, Fetched, Leave, Remedy, Source, SourceFailure,
+    Stage, StageError, StageId,
 };
 use crate::oci::Digest;
 
@@ -173,6 +174,15 @@ impl SourceFailure for Failed {
         self.0
     }
 
+    fn remedy(&self) -> Remedy {
+        match self.0 {
+            "unavailable" => Remedy::Again(Duration::ZERO),
+            "rate_limited" => Remedy::Again(Duration::from_secs(30)),
+            "denied" => Remedy::Renew,
+            _ => Remedy::None,
+        }
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -197,6 +207,7 @@ pub(super) struct Scripted {
     answers: Mutex<VecDeque<Answer>>,
     pub(super) asked: Mutex<Vec<Option<Range<u64>>>>,
     pub(super) delivered: AtomicUsize,
+    pub(super) parallel: AtomicUsize,
 }
 
 impl fmt::Debug for Scripted {
@@ -212,6 +223,7 @@ impl Scripted {
             answers: Mutex::default(),
             asked: Mutex::default(),
             delivered: AtomicUsize::new(0),
+            parallel: AtomicUsize::new(1),
         })
     }
 
@@ -249,6 +261,10 @@ impl Scripted {
 impl Source for Scripted {
     fn key(&self) -> &str {
         self.key
+    }
+
+    fn parallel(&self) -> usize {
+        self.parallel.load(Ordering::SeqCst)
     }
 
     fn fetch(

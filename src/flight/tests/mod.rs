@@ -53,13 +53,10 @@ fn world_of(len: usize) -> World {
 impl World {
     fn wish(&self, source: &Arc<Scripted>) -> Wish {
         Wish {
-            key: Key {
-                upstream: "example.com".parse().unwrap(),
-                digest: self.digest.clone(),
-            },
+            key: self.key(),
             source: Arc::clone(source) as Arc<dyn Source>,
             proven: false,
-            full: true,
+            wanted: Wanted::Whole,
         }
     }
 
@@ -72,6 +69,18 @@ impl World {
             Opened::Flight { handle, .. } => handle,
             other => panic!("{other:?} instead of a flight"),
         }
+    }
+
+    fn key(&self) -> Key {
+        Key {
+            upstream: "example.com".parse().unwrap(),
+            digest: self.digest.clone(),
+        }
+    }
+
+    /// Whether a flight is in the table.
+    fn is_fetched(&self) -> bool {
+        self.flights.table.find(&self.key()).is_some()
     }
 
     fn is_stored(&self) -> bool {
@@ -230,19 +239,36 @@ async fn after_a_corrupt_fetch_the_next_request_fetches_anew() {
 }
 
 #[tokio::test]
-async fn bodies_of_another_length_than_announced_fail_and_are_not_stored() {
-    for (announced, sent) in [(MIB, MIB - 1), (MIB - 1, MIB)] {
-        let world = world();
-        let source = Scripted::new("a");
-        let sending = source.sends(0, Some(announced as u64));
-        sending.send(Ok(world.bytes.slice(..sent))).await.unwrap();
-        drop(sending);
-        let handle = world.board(&world.wish(&source)).await;
-        let failure = read_all(handle.reader(None)).await.unwrap_err();
-        assert!(matches!(failure, Failure::Corrupt(_)), "{failure}");
-        world.landed().await;
-        assert!(!world.is_stored());
-    }
+async fn a_body_that_is_longer_than_announced_fails_and_is_not_stored() {
+    let world = world();
+    let source = Scripted::new("a");
+    let sending = source.sends(0, Some(MIB as u64 - 1));
+    sending.send(Ok(world.bytes.clone())).await.unwrap();
+    drop(sending);
+    let handle = world.board(&world.wish(&source)).await;
+    let failure = read_all(handle.reader(None)).await.unwrap_err();
+    assert!(matches!(failure, Failure::Corrupt(_)), "{failure}");
+    world.landed().await;
+    assert!(!world.is_stored());
+}
+
+#[tokio::test]
+async fn a_body_that_is_shorter_than_announced_is_gone_on_from() {
+    let world = world();
+    let source = Scripted::new("a");
+    let sending = source.sends(0, Some(MIB as u64));
+    sending
+        .send(Ok(world.bytes.slice(..MIB - 1)))
+        .await
+        .unwrap();
+    drop(sending);
+    let rest = source.sends(MIB as u64 - 1, Some(MIB as u64));
+    rest.send(Ok(world.bytes.slice(MIB - 1..))).await.unwrap();
+    drop(rest);
+    let handle = world.board(&world.wish(&source)).await;
+    assert_eq!(read_all(handle.reader(None)).await.unwrap(), world.bytes);
+    let last = Some(MIB as u64 - 1..MIB as u64);
+    assert_eq!(*source.asked.lock(), [None, last]);
 }
 
 #[tokio::test]
@@ -350,7 +376,7 @@ async fn a_repository_that_was_refused_gets_nothing_from_anothers_fetch() {
 async fn a_refusal_answers_newcomers_for_a_second() {
     let world = world();
     let source = Scripted::new("a");
-    source.refuses("unavailable");
+    source.refuses("not_found");
     source.sends_all(&world.bytes);
     let wish = world.wish(&source);
     for _ in 0..2 {
@@ -383,7 +409,7 @@ async fn a_panic_in_the_fetch_wakes_every_reader() {
     let handle = world.board(&world.wish(&source)).await;
     let refusal = handle.head(deadline()).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Failed(Failure::Aborted)));
-    assert!(world.flights.table.lock().is_empty());
+    assert!(!world.is_fetched());
 }
 
 #[tokio::test]
@@ -408,7 +434,7 @@ async fn a_fetch_of_which_parts_were_wanted_stops_without_readers() {
     let sending = source.sends(0, Some(MIB as u64));
     let handle = world
         .board(&Wish {
-            full: false,
+            wanted: Wanted::PartsSomewhere,
             ..world.wish(&source)
         })
         .await;
@@ -416,7 +442,7 @@ async fn a_fetch_of_which_parts_were_wanted_stops_without_readers() {
     drop(handle);
     world.landed().await;
     assert!(sending.is_closed());
-    assert!(world.flights.table.lock().is_empty());
+    assert!(!world.is_fetched());
 }
 
 #[tokio::test]
@@ -442,7 +468,7 @@ async fn a_reader_of_a_part_gets_it_before_the_rest_has_come() {
     let sending = source.sends(0, Some(MIB as u64));
     let handle = world
         .board(&Wish {
-            full: false,
+            wanted: Wanted::PartsSomewhere,
             ..world.wish(&source)
         })
         .await;
@@ -468,14 +494,14 @@ async fn a_blob_without_room_is_left_to_each_client_and_its_answer_to_the_first(
 }
 
 #[tokio::test]
-async fn a_disk_that_fails_breaks_the_readers_and_commits_nothing() {
+async fn a_disk_that_fails_leaves_its_readers_what_they_need_to_go_on_and_commits_nothing() {
     let world = world();
     let source = Scripted::new("a");
     world.blobs.broken.store(true, Ordering::SeqCst);
     source.sends_all(&world.bytes);
     let handle = world.board(&world.wish(&source)).await;
     let failure = read_all(handle.reader(None)).await.unwrap_err();
-    assert!(matches!(failure, Failure::Store(_)), "{failure}");
+    assert!(matches!(failure, Failure::Wrecked(_)), "{failure}");
     world.landed().await;
     assert!(!world.is_stored());
 }

@@ -3,11 +3,12 @@
 use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::flight::ports::{Body, BoxFuture, FetchError, Fetched, Source, SourceFailure};
+use crate::flight::ports::{Body, BoxFuture, FetchError, Fetched, Remedy, Source, SourceFailure};
 use crate::oci::Digest;
 use crate::proxy::blobs::Sources;
 use crate::proxy::membership::Membership;
@@ -57,6 +58,10 @@ struct UpstreamSource {
 impl Source for UpstreamSource {
     fn key(&self) -> &str {
         self.place.repository.as_str()
+    }
+
+    fn parallel(&self) -> usize {
+        usize::try_from(self.upstream.config().parallel).unwrap_or(usize::MAX)
     }
 
     fn fetch(
@@ -112,6 +117,25 @@ impl SourceFailure for UpstreamFailure {
         self.0.reason()
     }
 
+    fn remedy(&self) -> Remedy {
+        use upstream::Error as E;
+        match &self.0 {
+            E::Unavailable { .. } => Remedy::Again(Duration::ZERO),
+            E::RateLimited { retry_after, .. } => {
+                Remedy::Again(retry_after.unwrap_or(RATE_LIMITED))
+            }
+            // Our own login is not refused for its age; asking again and again gets it locked.
+            E::Denied { ours: false, .. } => Remedy::Renew,
+            E::Denied { .. }
+            | E::NotFound { .. }
+            | E::Refused { .. }
+            | E::Invalid { .. }
+            | E::Corrupt { .. }
+            | E::Loop
+            | E::Offline => Remedy::None,
+        }
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -120,3 +144,6 @@ impl SourceFailure for UpstreamFailure {
 fn failure(error: upstream::Error) -> FetchError {
     Arc::new(UpstreamFailure(error))
 }
+
+/// For an upstream that limits our rate without saying for how long.
+const RATE_LIMITED: Duration = Duration::from_secs(5);

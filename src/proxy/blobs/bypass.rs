@@ -1,4 +1,5 @@
-//! A blob that passes the store by: no room for it, too large, a disk that fails, or a digest that cannot be verified.
+//! A blob that passes the store by: no room for it, too large, a disk that fails before or during its fetch, or a digest
+//! that cannot be verified.
 //!
 //! A reader of the whole still never gets a complete body that does not match: the last bytes are held back, in memory this
 //! time, until the digest is known.
@@ -10,33 +11,75 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
-use crate::flight::ports::{Body, BoxFuture, Chunk, FetchError, Fetched, Source};
+use crate::flight::Wreck;
+use crate::flight::ports::{BoxFuture, Chunk, FetchError, Fetched, Source};
 use crate::oci::{Digest, Hasher};
-
 use crate::proxy::{BlobContent, BlobReader, BrokenBody};
 
+use super::stream::Stream;
+
 /// Bytes held back from a reader of the whole.
-const TAIL: usize = 64 * 1024;
-/// For the head of a further request, made after the client's status line is out.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+const TAIL: u64 = 64 * 1024;
+
+/// Where the bytes come from that pass the store by.
+#[derive(Debug, Clone)]
+pub(super) struct Supply {
+    pub(super) source: Arc<dyn Source>,
+    pub(super) digest: Digest,
+    /// For the head of each further answer.
+    pub(super) header_timeout: Duration,
+}
+
+impl Supply {
+    fn stream(&self, range: Range<u64>, total: Option<u64>) -> Stream {
+        Stream::new(Arc::clone(&self.source), range, total, self.header_timeout)
+    }
+
+    /// The rest of a body that was read from a flight up to `position` when the disk failed under it.
+    pub(super) fn rescue(
+        &self,
+        wreck: &Arc<Wreck>,
+        position: u64,
+        end: Option<u64>,
+        whole: bool,
+    ) -> Box<dyn BlobReader> {
+        if !whole {
+            return Box::new(PartReader {
+                supply: self.clone(),
+                rest: position..end.unwrap_or(u64::MAX),
+                wreck: Some(Arc::clone(wreck)),
+                stream: None,
+            });
+        }
+        let (hasher, hashed) = wreck.hash();
+        Box::new(WholeReader {
+            stream: self.stream(hashed..u64::MAX, wreck.size()),
+            hasher: Some(hasher),
+            digest: self.digest.clone(),
+            sent: position,
+            received: hashed,
+            written: hashed,
+            wreck: Some(Arc::clone(wreck)),
+            held: VecDeque::new(),
+            is_verified: false,
+        })
+    }
+}
 
 /// Content that comes straight from a source.
 #[derive(Debug)]
 pub(super) struct Bypass {
-    source: Arc<dyn Source>,
-    digest: Digest,
+    supply: Supply,
     total: Option<u64>,
     /// The answer that told the size, for the first reader of everything.
     first: Mutex<Option<Fetched>>,
 }
 
 impl Bypass {
-    pub(super) fn new(source: Arc<dyn Source>, digest: Digest, first: Fetched) -> Self {
+    pub(super) fn new(supply: Supply, first: Fetched) -> Self {
         Self {
-            source,
-            digest,
+            supply,
             total: first.total,
             first: Mutex::new(Some(first)),
         }
@@ -45,126 +88,113 @@ impl Bypass {
 
 impl BlobContent for Bypass {
     fn reader(&self, range: Option<Range<u64>>) -> Box<dyn BlobReader> {
-        let everything = match (&range, self.total) {
+        let is_everything = match (&range, self.total) {
             (None, _) => true,
             (Some(range), Some(total)) => range.start == 0 && range.end >= total,
             (Some(_), None) => false,
         };
-        if everything {
-            Box::new(WholeReader {
-                hasher: Hasher::new(self.digest.algorithm()),
-                digest: self.digest.clone(),
-                open: Open::new(Arc::clone(&self.source), self.first.lock().take(), None),
-                held: VecDeque::new(),
-                held_bytes: 0,
-                ended: false,
-            })
-        } else {
-            // Unread, it would hold up others on its connection.
-            drop(self.first.lock().take());
-            let range = range.unwrap_or(0..u64::MAX);
-            Box::new(PartReader {
-                open: Open::new(Arc::clone(&self.source), None, Some(range.clone())),
-                position: 0,
-                range,
-            })
+        // Unread, it would hold up others on its connection.
+        let first = self.first.lock().take().filter(|_| is_everything);
+        if !is_everything {
+            return Box::new(PartReader {
+                supply: self.supply.clone(),
+                rest: range.unwrap_or(0..u64::MAX),
+                wreck: None,
+                stream: None,
+            });
         }
+        let digest = &self.supply.digest;
+        Box::new(WholeReader {
+            stream: self.supply.stream(0..u64::MAX, self.total).with(first),
+            hasher: Hasher::new(digest.algorithm()),
+            digest: digest.clone(),
+            sent: 0,
+            received: 0,
+            written: 0,
+            wreck: None,
+            held: VecDeque::new(),
+            is_verified: false,
+        })
     }
 }
 
-/// A body, asked for when it is first read.
-struct Open {
-    source: Arc<dyn Source>,
-    range: Option<Range<u64>>,
-    start: u64,
-    body: Option<Box<dyn Body>>,
-}
-
-impl Open {
-    fn new(source: Arc<dyn Source>, first: Option<Fetched>, range: Option<Range<u64>>) -> Self {
-        let (start, body) = first.map_or((0, None), |first| (first.start, Some(first.body)));
-        Self {
-            source,
-            range,
-            start,
-            body,
-        }
-    }
-
-    async fn body(&mut self) -> Result<&mut Box<dyn Body>, FetchError> {
-        let body = if let Some(body) = self.body.take() {
-            body
-        } else {
-            let deadline = Instant::now() + HEAD_TIMEOUT;
-            let fetched = self.source.fetch(self.range.clone(), deadline).await?;
-            self.start = fetched.start;
-            fetched.body
-        };
-        Ok(self.body.insert(body))
-    }
-
-    async fn next(&mut self) -> Option<Result<Bytes, BrokenBody>> {
-        match self.body().await {
-            Ok(body) => body
-                .next()
-                .await
-                .map(|next| next.map_err(|error| broken(&error))),
-            Err(error) => Some(Err(broken(&error))),
-        }
-    }
-}
-
-fn broken(error: &FetchError) -> BrokenBody {
-    BrokenBody {
-        reason: error.reason(),
-        message: error.to_string(),
-    }
-}
-
+/// Reads everything, and lets go of the end only when the digest matches.
 struct WholeReader {
-    open: Open,
+    /// Follows on what was hashed.
+    stream: Stream,
     /// `None` for an algorithm that cannot be computed: there is nothing to compare.
     hasher: Option<Hasher>,
     digest: Digest,
+    /// Position of the client.
+    sent: u64,
+    /// Up to here the bytes are in the hash …
+    received: u64,
+    /// … and up to here they are on the disk that failed, if the client needs them still.
+    written: u64,
+    wreck: Option<Arc<Wreck>>,
+    /// What the client has not been sent of the stream's bytes.
     held: VecDeque<Bytes>,
-    held_bytes: usize,
-    ended: bool,
+    is_verified: bool,
 }
 
 impl WholeReader {
     async fn advance(&mut self) -> Option<Result<Chunk, BrokenBody>> {
         loop {
-            let front = self.held.front().map_or(0, Bytes::len);
-            if front > 0 && (self.ended || self.held_bytes - front >= TAIL) {
-                self.held_bytes -= front;
-                return self.held.pop_front().map(|bytes| Ok(Chunk::Bytes(bytes)));
+            if let Some(chunk) = self.release() {
+                return Some(Ok(chunk));
             }
-            if self.ended {
+            if self.is_verified {
                 return None;
             }
-            match self.open.next().await {
-                Some(Ok(bytes)) => {
-                    if let Some(hasher) = &mut self.hasher {
-                        hasher.update(&bytes);
-                    }
-                    self.held_bytes += bytes.len();
-                    self.held.push_back(bytes);
-                }
-                Some(Err(error)) => return Some(Err(error)),
+            match self.stream.next().await {
+                Some(Ok(bytes)) => self.take_in(bytes),
+                Some(Err(error)) => return Some(Err(broken(&error))),
                 None => {
-                    if self
-                        .hasher
-                        .take()
-                        .is_some_and(|hasher| hasher.finish() != self.digest)
-                    {
+                    let hasher = self.hasher.take();
+                    if hasher.is_some_and(|hasher| hasher.finish() != self.digest) {
                         return Some(Err(BrokenBody {
                             reason: "corrupt",
                             message: format!("what came does not match {}", self.digest),
                         }));
                     }
-                    self.ended = true;
+                    self.is_verified = true;
                 }
             }
+        }
+    }
+
+    /// The next bytes that the client may have.
+    fn release(&mut self) -> Option<Chunk> {
+        let limit = if self.is_verified {
+            self.received
+        } else {
+            self.received.saturating_sub(TAIL)
+        };
+        if self.sent < self.written {
+            let range = self.sent..limit.min(self.written);
+            let chunk = self.wreck.as_ref()?.chunk(range)?;
+            self.sent += chunk.len();
+            return Some(chunk);
+        }
+        let front = self.held.front()?.len() as u64;
+        if self.sent + front > limit {
+            return None;
+        }
+        self.sent += front;
+        self.held.pop_front().map(Chunk::Bytes)
+    }
+
+    fn take_in(&mut self, mut bytes: Bytes) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&bytes);
+        }
+        // The client may be ahead of the hash.
+        let known = self.sent.saturating_sub(self.received);
+        self.received += bytes.len() as u64;
+        let known = usize::try_from(known).map_or(bytes.len(), |known| known.min(bytes.len()));
+        let rest = bytes.split_off(known);
+        if !rest.is_empty() {
+            self.held.push_back(rest);
         }
     }
 }
@@ -179,39 +209,39 @@ impl BlobReader for WholeReader {
     }
 }
 
+/// Reads a part, from the disk that failed as far as it has it.
 struct PartReader {
-    open: Open,
-    /// Where the next bytes of the body belong; meaningful once the body is open.
-    position: u64,
-    range: Range<u64>,
+    supply: Supply,
+    rest: Range<u64>,
+    wreck: Option<Arc<Wreck>>,
+    /// Brings what the disk does not have, up to what it has.
+    stream: Option<Stream>,
 }
 
 impl PartReader {
     async fn advance(&mut self) -> Option<Result<Chunk, BrokenBody>> {
-        if self.open.body.is_none() {
-            if let Err(error) = self.open.body().await {
-                return Some(Err(broken(&error)));
+        while !self.rest.is_empty() {
+            if let Some(stream) = &mut self.stream {
+                match stream.next().await {
+                    Some(Ok(bytes)) => {
+                        self.rest.start += bytes.len() as u64;
+                        return Some(Ok(Chunk::Bytes(bytes)));
+                    }
+                    Some(Err(error)) => return Some(Err(broken(&error))),
+                    None => self.stream = None,
+                }
+                if self.rest.end == u64::MAX {
+                    return None;
+                }
             }
-            self.position = self.open.start;
-        }
-        while self.position < self.range.end {
-            let bytes = match self.open.next().await? {
-                Ok(bytes) => bytes,
-                Err(error) => return Some(Err(error)),
-            };
-            let from = self.position;
-            self.position += bytes.len() as u64;
-            // A source that ignores ranges sends more than was asked for, before and after.
-            let start = self
-                .range
-                .start
-                .saturating_sub(from)
-                .min(bytes.len() as u64);
-            let end = self.range.end.saturating_sub(from).min(bytes.len() as u64);
-            let within = |position: u64| usize::try_from(position).unwrap_or(bytes.len());
-            if start < end {
-                return Some(Ok(Chunk::Bytes(bytes.slice(within(start)..within(end)))));
+            let written = self.wreck.as_ref();
+            if let Some(chunk) = written.and_then(|wreck| wreck.chunk(self.rest.clone())) {
+                self.rest.start += chunk.len();
+                return Some(Ok(chunk));
             }
+            let next = written.and_then(|wreck| wreck.next_written(self.rest.start));
+            let end = next.map_or(self.rest.end, |next| next.min(self.rest.end));
+            self.stream = Some(self.supply.stream(self.rest.start..end, None));
         }
         None
     }
@@ -224,5 +254,12 @@ impl BlobReader for PartReader {
 
     fn source(&self) -> &'static str {
         "bypass"
+    }
+}
+
+fn broken(error: &FetchError) -> BrokenBody {
+    BrokenBody {
+        reason: error.reason(),
+        message: error.to_string(),
     }
 }

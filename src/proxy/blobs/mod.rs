@@ -4,24 +4,32 @@
 //! request, or a proof asked for now. The fetching is `flight/`'s.
 
 mod bypass;
+mod content;
+mod stream;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::flight::ports::{Blobs, BoxFuture, Chunk, FetchError, Fetched, Source};
-use crate::flight::{Failure, Flights, Handle, Head, Key, Opened, Reader, Refusal, Uncached, Wish};
-use crate::oci::Digest;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+use crate::flight::ports::{Blobs, FetchError, Fetched, Source};
+use crate::flight::{
+    Failure, Flights, Handle, Head, Key, Opened, Refusal, Uncached, Wanted, Wish, Wreck,
+};
+use crate::oci::{Digest, RangeSpec, Ranges};
 use crate::telemetry::Metrics;
 use crate::upstream::{self, Call};
 
 use super::membership::Membership;
-use super::{
-    BlobAnswer, BlobContent, BlobReader, BlobUse, BrokenBody, BypassReason, CacheOutcome, Error,
-    Place, What,
-};
-use bypass::Bypass;
+use super::{BlobAnswer, BlobUse, BypassReason, CacheOutcome, Error, Place, What};
+use bypass::{Bypass, Supply};
+use content::FlightContent;
 
 /// A flight that was given up in the moment it was joined is not there any more at the next look.
 const ATTEMPTS: usize = 4;
+/// Most sizes in memory.
+const SIZES: u64 = 16_384;
 
 /// Makes sources of blobs.
 pub(super) trait Sources: Send + Sync + std::fmt::Debug {
@@ -37,7 +45,24 @@ pub(super) struct BlobService {
     pub(super) blobs: Arc<dyn Blobs>,
     pub(super) membership: Arc<Membership>,
     pub(super) sources: Arc<dyn Sources>,
+    pub(super) sizes: Sizes,
+    /// For the head of each answer that is asked for after the client's status line.
+    pub(super) header_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
+}
+
+/// Sizes of blobs that were seen but not stored, so that a client which picks a blob to pieces costs one `HEAD`, not one for
+/// each piece. Only hints: what is fetched tells its size itself.
+#[derive(Debug, Clone)]
+pub(super) struct Sizes(Cache<Key, u64>);
+
+impl Default for Sizes {
+    fn default() -> Self {
+        let sizes = Cache::builder()
+            .max_capacity(SIZES)
+            .eviction_policy(EvictionPolicy::lru());
+        Self(sizes.build())
+    }
 }
 
 impl BlobService {
@@ -51,12 +76,13 @@ impl BlobService {
     ) -> Result<BlobAnswer, Error> {
         match wanted {
             BlobUse::Head => self.head(place, digest, call).await,
-            BlobUse::Full | BlobUse::Ranged if !digest.is_verifiable() => {
-                self.pass_by(place, digest, BypassReason::Unverifiable, None, call)
+            BlobUse::Full | BlobUse::Ranged(_) if !digest.is_verifiable() => {
+                let supply = self.supply(place, digest, call)?;
+                self.pass_by(place, supply, BypassReason::Unverifiable, None, call)
                     .await
             }
-            BlobUse::Full => self.open(place, digest, true, call).await,
-            BlobUse::Ranged => self.open(place, digest, false, call).await,
+            BlobUse::Full => self.open(place, digest, None, call).await,
+            BlobUse::Ranged(spec) => self.open(place, digest, Some(&spec), call).await,
         }
     }
 
@@ -79,21 +105,31 @@ impl BlobService {
         Ok(BlobAnswer::head(len, CacheOutcome::Forwarded))
     }
 
+    /// All of the blob, or the parts that `spec` tells.
     async fn open(
         &self,
         place: &Place,
         digest: &Digest,
-        full: bool,
+        spec: Option<&RangeSpec>,
         call: &Call,
     ) -> Result<BlobAnswer, Error> {
+        let supply = self.supply(place, digest, call)?;
+        let key = Key {
+            upstream: place.upstream.clone(),
+            digest: digest.clone(),
+        };
+        let wanted = match spec {
+            None => Wanted::Whole,
+            Some(spec) => {
+                let known = self.sizes.0.get(&key).and_then(|len| parts(spec, len));
+                known.unwrap_or(Wanted::Parts)
+            }
+        };
         let mut wish = Wish {
-            key: Key {
-                upstream: place.upstream.clone(),
-                digest: digest.clone(),
-            },
-            source: self.sources.source(place, digest, call)?,
+            key,
+            source: Arc::clone(&supply.source),
             proven: self.membership.is_proven(place, digest).await,
-            full,
+            wanted,
         };
         for _ in 0..ATTEMPTS {
             let (handle, led) = match self.flights.open(&wish).await? {
@@ -101,25 +137,26 @@ impl BlobService {
                 Opened::NeedsProof => {
                     // Another request may have proven it since.
                     if !self.membership.is_proven(place, digest).await {
-                        self.membership.prove(place, digest, call).await?;
+                        let proof = self.membership.prove(place, digest, call).await?;
+                        self.sizes.0.insert(wish.key.clone(), proof.len);
                     }
                     wish.proven = true;
+                    continue;
+                }
+                Opened::NeedsSize => {
+                    if let Some(answer) = self.size_up(place, &mut wish, spec, call).await? {
+                        return Ok(answer);
+                    }
                     continue;
                 }
                 Opened::Flight { handle, led } => (handle, led),
             };
             match handle.head(call.deadline).await {
                 Ok(Head::Fetching(len)) => {
-                    let outcome = if led {
-                        CacheOutcome::Miss
-                    } else {
-                        CacheOutcome::Collapsed
-                    };
-                    return Ok(BlobAnswer::new(
-                        len,
-                        outcome,
-                        Arc::new(FlightContent(handle)),
-                    ));
+                    if let Some(len) = len {
+                        self.sizes.0.insert(wish.key, len);
+                    }
+                    return Ok(self.flying(place, supply, handle, len, led));
                 }
                 Ok(Head::Stored(blob)) => {
                     // Another flight had committed it: nothing was asked for us, so nothing is proven yet.
@@ -129,66 +166,136 @@ impl BlobService {
                     return Ok(BlobAnswer::stored(blob, CacheOutcome::Hit));
                 }
                 Err(Refusal::Failed(Failure::Aborted)) => {}
-                Err(refusal) => return self.refused(place, digest, refusal, call).await,
+                Err(refusal) => return self.refused(place, supply, refusal, call).await,
             }
         }
         Err(Error::Stopping)
+    }
+
+    fn supply(&self, place: &Place, digest: &Digest, call: &Call) -> Result<Supply, Error> {
+        Ok(Supply {
+            source: self.sources.source(place, digest, call)?,
+            digest: digest.clone(),
+            header_timeout: self.header_timeout,
+        })
+    }
+
+    /// Finds out where in a blob that nobody has or fetches the parts are that are wanted. Asks for the size, which is the
+    /// proof too. Returns the answer if it needs no byte.
+    async fn size_up(
+        &self,
+        place: &Place,
+        wish: &mut Wish,
+        spec: Option<&RangeSpec>,
+        call: &Call,
+    ) -> Result<Option<BlobAnswer>, Error> {
+        let known = self.sizes.0.get(&wish.key).filter(|_| wish.proven);
+        let asked = if let Some(len) = known {
+            Ok(len)
+        } else {
+            let proof = self.membership.prove(place, &wish.key.digest, call).await;
+            proof.map(|proof| proof.len)
+        };
+        let len = match asked {
+            Ok(len) => len,
+            // It tells the size with the blob, or refuses that too.
+            Err(Error::Upstream(
+                upstream::Error::Denied { .. } | upstream::Error::Invalid { .. },
+            )) => {
+                wish.wanted = Wanted::PartsSomewhere;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        wish.proven = true;
+        self.sizes.0.insert(wish.key.clone(), len);
+        match spec.and_then(|spec| parts(spec, len)) {
+            Some(wanted) => {
+                wish.wanted = wanted;
+                Ok(None)
+            }
+            // The client hears what is wrong with its ranges.
+            None => Ok(Some(BlobAnswer::head(len, CacheOutcome::Forwarded))),
+        }
+    }
+
+    fn flying(
+        &self,
+        place: &Place,
+        supply: Supply,
+        handle: Handle,
+        len: Option<u64>,
+        led: bool,
+    ) -> BlobAnswer {
+        let outcome = if led {
+            CacheOutcome::Miss
+        } else {
+            CacheOutcome::Collapsed
+        };
+        let content = FlightContent {
+            handle,
+            supply,
+            place: place.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        BlobAnswer::new(len, outcome, Arc::new(content))
     }
 
     /// What is left when the flight has nothing for this client.
     async fn refused(
         &self,
         place: &Place,
-        digest: &Digest,
+        supply: Supply,
         refusal: Refusal,
         call: &Call,
     ) -> Result<BlobAnswer, Error> {
-        match refusal {
+        let (reason, answer) = match refusal {
             Refusal::Source(error) | Refusal::Failed(Failure::Source(error)) => {
-                Err(Error::from_upstream(What::Blob, upstream_error(&error)))
+                return Err(Error::from_upstream(What::Blob, upstream_error(&error)));
             }
             Refusal::Failed(Failure::Corrupt(message)) => {
-                Err(Error::Upstream(upstream::Error::Corrupt {
+                return Err(Error::Upstream(upstream::Error::Corrupt {
                     message: message.to_string(),
-                }))
+                }));
             }
-            Refusal::Failed(Failure::Store(_)) => {
-                self.pass_by(place, digest, BypassReason::DiskFailed, None, call)
-                    .await
+            Refusal::Failed(Failure::Aborted) => return Err(Error::Stopping),
+            Refusal::TimedOut => {
+                return Err(Error::Upstream(upstream::Error::Unavailable {
+                    message: format!("{} did not answer in time", place.upstream),
+                }));
             }
+            Refusal::Failed(Failure::Store(_)) => (BypassReason::DiskFailed, None),
+            Refusal::Failed(Failure::Wrecked(wreck)) => (why_wrecked(&wreck), None),
             Refusal::Failed(Failure::Bypass(why, answer)) => {
                 let reason = match why {
                     Uncached::TooLarge => BypassReason::TooLarge,
                     Uncached::NoRoom => BypassReason::NoRoom,
                 };
-                let answer = answer.lock().take();
-                self.pass_by(place, digest, reason, answer, call).await
+                (reason, answer.lock().take())
             }
-            Refusal::Failed(Failure::Aborted) => Err(Error::Stopping),
-            Refusal::TimedOut => Err(Error::Upstream(upstream::Error::Unavailable {
-                message: format!("{} did not answer in time", place.upstream),
-            })),
-        }
+        };
+        self.pass_by(place, supply, reason, answer, call).await
     }
 
     /// Streams the blob from the upstream past the store. `answer` is one that was asked for already.
     async fn pass_by(
         &self,
         place: &Place,
-        digest: &Digest,
+        supply: Supply,
         reason: BypassReason,
         answer: Option<Fetched>,
         call: &Call,
     ) -> Result<BlobAnswer, Error> {
-        let source = self.sources.source(place, digest, call)?;
-        let answer = match answer {
+        let digest = supply.digest.clone();
+        let answer = match answer.filter(|answer| answer.start == 0) {
             Some(answer) => answer,
-            None => source
+            None => supply
+                .source
                 .fetch(None, call.deadline)
                 .await
                 .map_err(|error| Error::from_upstream(What::Blob, upstream_error(&error)))?,
         };
-        if answer.total == Some(0) && digest.is_verifiable() && !is_empty(digest) {
+        if answer.total == Some(0) && digest.is_verifiable() && !is_empty(&digest) {
             // Nothing would be left to hold back from the client.
             self.metrics.upstream.verify_failed(place.upstream.as_str());
             return Err(Error::Upstream(upstream::Error::Corrupt {
@@ -201,12 +308,31 @@ impl BlobService {
             reason = reason.as_str(), "a blob passes through uncached"
         );
         let len = answer.total;
-        let content = Bypass::new(source, digest.clone(), answer);
+        let content = Bypass::new(supply, answer);
         Ok(BlobAnswer::new(
             len,
             CacheOutcome::Bypass(reason),
             Arc::new(content),
         ))
+    }
+}
+
+/// What `spec` wants of a blob of `len` bytes; `None`: nothing that can be sent.
+fn parts(spec: &RangeSpec, len: u64) -> Option<Wanted> {
+    match spec.resolve(len) {
+        Ranges::None => Some(Wanted::Whole),
+        // Also where the part is all of it: others are likely to come for other parts.
+        Ranges::Satisfiable(ranges) => ranges.into_iter().next().map(Wanted::PartsFrom),
+        Ranges::Unsatisfiable | Ranges::TooMany => None,
+    }
+}
+
+/// What the operator is told of a disk that failed under a fetch.
+fn why_wrecked(wreck: &Wreck) -> BypassReason {
+    if wreck.error().kind() == std::io::ErrorKind::StorageFull {
+        BypassReason::NoRoom
+    } else {
+        BypassReason::DiskFailed
     }
 }
 
@@ -220,39 +346,6 @@ fn upstream_error(error: &FetchError) -> upstream::Error {
         None => upstream::Error::Unavailable {
             message: error.to_string(),
         },
-    }
-}
-
-/// A blob that is being fetched.
-#[derive(Debug)]
-struct FlightContent(Handle);
-
-impl BlobContent for FlightContent {
-    fn reader(&self, range: Option<std::ops::Range<u64>>) -> Box<dyn BlobReader> {
-        Box::new(FlightReader(self.0.reader(range)))
-    }
-}
-
-struct FlightReader(Reader);
-
-impl BlobReader for FlightReader {
-    fn next(&mut self) -> BoxFuture<'_, Option<Result<Chunk, BrokenBody>>> {
-        Box::pin(async {
-            let chunk = self.0.next().await?;
-            Some(chunk.map_err(|failure| BrokenBody {
-                reason: match &failure {
-                    Failure::Source(error) => error.reason(),
-                    Failure::Corrupt(_) => "corrupt",
-                    Failure::Store(_) => "disk",
-                    Failure::Bypass(..) | Failure::Aborted => "aborted",
-                },
-                message: failure.to_string(),
-            }))
-        })
-    }
-
-    fn source(&self) -> &'static str {
-        "flight"
     }
 }
 

@@ -87,7 +87,7 @@ impl Wanted {
         match self {
             Self::Head | Self::Nothing => BlobUse::Head,
             Self::Whole => BlobUse::Full,
-            Self::Ranges(_) => BlobUse::Ranged,
+            Self::Ranges(spec) => BlobUse::Ranged(spec.clone()),
         }
     }
 }

@@ -159,7 +159,7 @@ impl Content for Fake {
         _call: &'a Call,
     ) -> BoxFuture<'a, Result<BlobAnswer, Error>> {
         Box::pin(async move {
-            self.usages.lock().push(usage);
+            self.usages.lock().push(usage.clone());
             let found = self.blobs.lock().get(digest).cloned();
             let blob = found.ok_or_else(|| missing(What::Blob))?;
             Ok(match (usage, blob.len) {

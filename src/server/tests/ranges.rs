@@ -1,5 +1,6 @@
 use super::wire::Reply;
 use super::{Site, digest_of};
+use crate::oci::range;
 use crate::proxy::BlobUse;
 
 fn content() -> Vec<u8> {
@@ -127,7 +128,8 @@ async fn a_ranged_reader_is_announced_as_such() {
     let path = format!("/v2/org/app/blobs/{digest}");
     site.ask("GET", &path, &["Range: bytes=7-"]).await;
     site.ask("GET", &path, &["Range: lines=7-"]).await;
-    assert_eq!(*site.fake.usages.lock(), [BlobUse::Ranged, BlobUse::Full]);
+    let ranged = BlobUse::Ranged(range::parse(Some(b"bytes=7-")));
+    assert_eq!(*site.fake.usages.lock(), [ranged, BlobUse::Full]);
 }
 
 #[tokio::test]

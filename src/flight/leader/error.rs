@@ -1,0 +1,160 @@
+//! What becomes of failures: another try, another source, or the end of the flight.
+
+use std::any::Any;
+use std::io;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Leader, Mismatch, StepId};
+use crate::flight::ports::{FetchError, Leave, Remedy, SourceFailure};
+use crate::flight::shared::Failure;
+
+/// Reason of answers that contradict what is known of the blob.
+pub(super) const CORRUPT: &str = "corrupt";
+
+/// An answer that is not what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Misfit {
+    /// It contradicts what is known of the blob.
+    #[error("{0}")]
+    Contradicts(String),
+    /// Its body ended before the last byte that was asked for.
+    #[error("the body ended before the last byte that was asked for")]
+    Short,
+}
+
+impl SourceFailure for Misfit {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Contradicts(_) => CORRUPT,
+            Self::Short => "unavailable",
+        }
+    }
+
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::Contradicts(_) => Remedy::None,
+            Self::Short => Remedy::Again(std::time::Duration::ZERO),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Leader {
+    /// A step failed: after a while, it is tried again where it broke off.
+    pub(super) fn step_failed(&mut self, step: StepId, error: &FetchError) {
+        let (mut remedy, key) = (error.remedy(), &self.flight.key);
+        let opened = self.flight.with(|state| state.has_answer());
+        if !opened && Instant::now() >= self.opening {
+            remedy = Remedy::None;
+        }
+        if matches!(error.reason(), "invalid" | CORRUPT) {
+            let upstream = key.upstream.as_str();
+            self.flights.metrics.upstream.verify_failed(upstream);
+        }
+        let chance = fastrand::f64();
+        let (source, wait) = self.flight.with(|state| {
+            let source = state.source_of(step);
+            let wait = state.step_failed(step, Arc::clone(error), remedy, chance);
+            (source, wait)
+        });
+        let source = source.and_then(|index| self.flight.source(index));
+        let repository = source.as_ref().map_or("", |source| source.key());
+        if remedy == Remedy::None {
+            tracing::warn!(
+                upstream = %key.upstream, repository, digest = %key.digest,
+                reason = error.reason(), %error, "a source of a blob failed"
+            );
+        } else {
+            tracing::info!(
+                upstream = %key.upstream, repository, digest = %key.digest,
+                reason = error.reason(), %error,
+                wait_ms = wait.map_or(0, |wait| wait.as_millis()),
+                "a fetch broke off and is tried again"
+            );
+        }
+        if let Some(wait) = wait {
+            self.pause = Some(Instant::now() + wait);
+        }
+        self.flight.publish();
+    }
+
+    /// An answer contradicts what is known of the blob. If that is only what an earlier fetch left, its word counts less.
+    pub(super) fn misfit(&mut self, step: StepId, mismatch: &Mismatch) {
+        let key = &self.flight.key;
+        if let Some(stage) = self.left.take() {
+            tracing::warn!(
+                upstream = %key.upstream, digest = %key.digest, %mismatch,
+                "what an earlier fetch left is thrown away"
+            );
+            stage.close(Leave::Nothing);
+            self.flight.with(|state| {
+                state.close_step(step);
+                state.start_over();
+            });
+            return;
+        }
+        let text = format!("{}, {}: {mismatch}", key.upstream, key.digest);
+        let error: FetchError = Arc::new(Misfit::Contradicts(text));
+        self.step_failed(step, &error);
+    }
+
+    /// The flight is over, without the blob.
+    pub(super) fn failed(&mut self, why: Failure) {
+        self.log(&why);
+        if let Some(stage) = self.flight.stage.get() {
+            stage.close(what_to_leave(&why));
+        }
+        // From here on nobody joins, unless the failure lingers: whoever is told of it and asks again starts anew.
+        self.flight.fail(why);
+        if let Some(lease) = self.lease.take().filter(|_| self.flight.lingers()) {
+            self.flights.linger(lease);
+        }
+    }
+
+    fn log(&self, why: &Failure) {
+        let key = &self.flight.key;
+        match why {
+            // Each source's failure has been logged; a bypass is logged by whoever streams past.
+            Failure::Source(_) | Failure::Bypass(..) => {}
+            why if self.flight.with(|state| state.is_verified()) => tracing::error!(
+                upstream = %key.upstream, digest = %key.digest, error = %why,
+                "a blob was delivered but could not be stored"
+            ),
+            why => tracing::error!(
+                upstream = %key.upstream, digest = %key.digest, error = %why, "a fetch failed"
+            ),
+        }
+    }
+}
+
+/// What a failed fetch leaves for the next one.
+fn what_to_leave(why: &Failure) -> Leave {
+    match why {
+        // Nobody knows which of the bytes are wrong.
+        Failure::Corrupt(_) | Failure::Store(_) => Leave::Nothing,
+        // A disk that is full keeps what it has; of one that fails otherwise nothing is believed.
+        Failure::Wrecked(wreck) if wreck.error().kind() != io::ErrorKind::StorageFull => {
+            Leave::Nothing
+        }
+        _ => Leave::Resumable,
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.flights.metrics.flight.flights.dec();
+        self.flight.ended();
+        let stage = self.flight.stage.get().or(self.left.as_ref());
+        if let Some(stage) = stage
+            && !self.is_committed
+        {
+            stage.close(Leave::Resumable);
+        }
+        // The lease goes next, and fails the flight if it has no outcome.
+    }
+}

@@ -1,0 +1,421 @@
+//! The fetch itself: takes up what an earlier one left, has steps ask the sources as the state plans it, compares the
+//! digest, commits.
+
+mod error;
+mod step;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep_until};
+
+use super::Flights;
+use super::claims::TableLease;
+use super::lookup::Duty;
+use super::ports::{Body, FetchError, Fetched, Leave, Stage, StageError, StageId};
+use super::shared::{Failure, Flight, Key, Uncached};
+use super::state::{Answered, Ask, Mismatch, Plan, State, StepId};
+use super::writer::{PUBLISH_AFTER, Writer};
+use crate::oci::Hasher;
+use error::Misfit;
+use step::{End, Event, Line, Running};
+
+/// A flight's place in the table.
+pub(super) type Lease = TableLease<Key, Arc<Flight>>;
+
+/// Leads one flight to its end. Dropped before that, by a panic or a stop, it fails the flight, so no reader waits for ever.
+pub(super) struct Leader {
+    flights: Arc<Flights>,
+    flight: Arc<Flight>,
+    lease: Option<Lease>,
+    /// What an earlier fetch left, until the first answer shows that it is of use.
+    left: Option<Arc<dyn Stage>>,
+    /// Where bytes go, from the first answer on.
+    line: Option<Line>,
+    /// Until when the first answer must be there.
+    opening: Instant,
+    /// When the wait after a failure is over.
+    pause: Option<Instant>,
+    /// When readers hear of what landed.
+    publish: Option<Instant>,
+    /// The stage has become a blob.
+    is_committed: bool,
+}
+
+impl Leader {
+    pub(super) fn new(flights: Arc<Flights>, flight: Arc<Flight>, lease: Lease) -> Self {
+        flights.metrics.flight.flights.inc();
+        let opening = Instant::now() + flights.header_timeout;
+        Self {
+            flights,
+            flight,
+            lease: Some(lease),
+            left: None,
+            line: None,
+            opening,
+            pause: None,
+            publish: None,
+            is_committed: false,
+        }
+    }
+
+    /// Runs the flight. Its fetch ends with the interest in it, or with the program; what is complete is still committed.
+    pub(super) async fn run(mut self) {
+        let mut duty = Duty::FIRST;
+        while duty != Duty::Leave {
+            let done = match duty {
+                Duty::LookAgain => self.look_again().await,
+                Duty::Fetch => self.fetch_and_verify().await,
+                Duty::Commit => self.commit().await.map(ControlFlow::Continue),
+                Duty::Leave => Ok(ControlFlow::Break(())),
+            };
+            duty = match done {
+                Ok(ControlFlow::Continue(())) => duty.done(),
+                Ok(ControlFlow::Break(())) => Duty::OVER,
+                Err(why) => {
+                    self.failed(why);
+                    Duty::OVER
+                }
+            };
+        }
+    }
+
+    /// Between the newcomer's look into the store and its place in the table, another flight may have committed.
+    async fn look_again(&self) -> Result<ControlFlow<()>, Failure> {
+        let found = self.flights.blobs.open(&self.flight.key.digest).await;
+        Ok(match found.map_err(store_failure)? {
+            Some(blob) => {
+                let _ = self.flight.stored.set(blob);
+                self.flight.publish();
+                ControlFlow::Break(())
+            }
+            None => ControlFlow::Continue(()),
+        })
+    }
+
+    /// Breaks off when nobody wants the blob any more, or the program stops.
+    async fn fetch_and_verify(&mut self) -> Result<ControlFlow<()>, Failure> {
+        let cancel = self.flight.cancel.clone();
+        let Some(fetched) = cancel.run_until_cancelled(self.fetch()).await else {
+            return Ok(ControlFlow::Break(()));
+        };
+        let line = match fetched {
+            Ok(line) => line,
+            Err(StepEnd::Failed(why)) => return Err(why),
+            Err(StepEnd::Disk) => return Err(self.wreck().await),
+        };
+        if !self.flight.with(State::settle) {
+            return Ok(ControlFlow::Break(()));
+        }
+        self.verify(&line)?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Brings all the bytes.
+    async fn fetch(&mut self) -> Result<Line, StepEnd> {
+        self.take_up().await;
+        let mut steps = FuturesUnordered::new();
+        loop {
+            match self.flight.with(State::plan) {
+                Plan::Ask(ask) => steps.push(self.ask(ask)?),
+                Plan::Wait => {
+                    if let Some(event) = self.event(&mut steps).await? {
+                        steps.extend(self.handle(event).await?);
+                    }
+                }
+                Plan::Complete => {
+                    drop(steps);
+                    return self.written().await;
+                }
+                Plan::GiveUp => return Err(self.give_up().into()),
+            }
+        }
+    }
+
+    /// Takes up what an earlier fetch left, if it is of use. Waits for an earlier fetch that is just ending.
+    async fn take_up(&mut self) {
+        let id = self.stage_id();
+        let left = match self.flights.blobs.resume(&id).await {
+            Ok(left) => left,
+            Err(error) => {
+                tracing::debug!(
+                    upstream = %self.flight.key.upstream, digest = %self.flight.key.digest, %error,
+                    "what an earlier fetch left cannot be taken up"
+                );
+                None
+            }
+        };
+        let Some(stage) = left else { return };
+        match stage.len() {
+            Some(len) if self.flights.max_blob_size.is_none_or(|most| len <= most) => {
+                let present = stage.present();
+                self.flight.with(|state| state.resumed(len, present));
+                self.left = Some(stage);
+            }
+            _ => stage.close(Leave::Nothing),
+        }
+    }
+
+    fn stage_id(&self) -> StageId {
+        let key = &self.flight.key;
+        StageId::of(&[key.upstream.as_str(), key.digest.as_str()])
+    }
+
+    fn ask(&self, ask: Ask) -> Result<Running, Failure> {
+        let source = self.flight.source(ask.source).ok_or(Failure::Aborted)?;
+        if ask.again {
+            let metrics = &self.flights.metrics.upstream;
+            metrics.resumed(self.flight.key.upstream.as_str());
+        }
+        let deadline = if self.flight.with(|state| state.has_answer()) {
+            Instant::now() + self.flights.header_timeout
+        } else {
+            self.opening
+        };
+        Ok(step::ask(source, ask, deadline))
+    }
+
+    /// Waits for what steps, readers, the writer or the clock have to tell. `None`: look at the plan again.
+    async fn event(
+        &mut self,
+        steps: &mut FuturesUnordered<Running>,
+    ) -> Result<Option<Event>, StepEnd> {
+        let writer = self.line.as_ref().map(|line| &line.writer);
+        loop {
+            tokio::select! {
+                biased;
+                () = until(self.publish) => {
+                    self.publish = None;
+                    if let Some(writer) = writer {
+                        writer.publish();
+                    }
+                }
+                () = landed(writer), if self.publish.is_none() => {
+                    if writer.is_some_and(|writer| writer.failure().is_some()) {
+                        return Err(StepEnd::Disk);
+                    }
+                    self.publish = Some(Instant::now() + PUBLISH_AFTER);
+                }
+                () = until(self.pause) => {
+                    self.pause = None;
+                    self.flight.with(State::go_on);
+                    return Ok(None);
+                }
+                () = self.flight.wants.notified() => return Ok(None),
+                Some(event) = steps.next(), if !steps.is_empty() => return Ok(Some(event)),
+            }
+        }
+    }
+
+    async fn handle(&mut self, event: Event) -> Result<Option<Running>, StepEnd> {
+        match event {
+            Event::Head(ask, Ok(fetched)) => self.answered(&ask, fetched).await,
+            Event::Head(ask, Err(error)) => {
+                self.step_failed(ask.step, &error);
+                Ok(None)
+            }
+            Event::Over(step, end) => self.over(step, end).map(|()| None),
+        }
+    }
+
+    /// The head of an answer is there. Returns the rest of the step, if its body is wanted.
+    async fn answered(&mut self, ask: &Ask, fetched: Fetched) -> Result<Option<Running>, StepEnd> {
+        let (start, total) = (fetched.start, fetched.total);
+        let answered = self
+            .flight
+            .with(|state| state.answered(ask.step, start, total));
+        match answered {
+            Ok(Answered::Wanted) => {}
+            Ok(Answered::Redundant) => return Ok(None),
+            Err(mismatch) => {
+                self.misfit(ask.step, &mismatch);
+                return Ok(None);
+            }
+        }
+        let body = match &self.line {
+            Some(_) => fetched.body,
+            None => self.open_line(fetched).await?,
+        };
+        self.flight.publish();
+        Ok(self.line.as_ref().map(|line| line.pump(ask.step, body)))
+    }
+
+    fn over(&mut self, step: StepId, end: End) -> Result<(), StepEnd> {
+        match end {
+            End::Clean => match self.flight.with(|state| state.ended(step)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let error: FetchError = Arc::new(Misfit::Short);
+                    self.step_failed(step, &error);
+                }
+                Err(mismatch) => self.misfit(step, &mismatch),
+            },
+            End::Enough => {
+                self.flight.with(|state| state.close_step(step));
+            }
+            End::Broken(error) => self.step_failed(step, &error),
+            End::Misfit(mismatch) => self.misfit(step, &mismatch),
+            End::Disk => return Err(StepEnd::Disk),
+        }
+        // A step may wait to see whether another brings what it meets.
+        self.flight.publish();
+        Ok(())
+    }
+
+    /// Makes the place for the blob, and the way to it.
+    async fn open_line(&mut self, fetched: Fetched) -> Result<Box<dyn Body>, Failure> {
+        if let Some(stage) = self.left.take() {
+            self.start_line(stage)?;
+            return Ok(fetched.body);
+        }
+        let bypass = |reason, fetched| {
+            Failure::Bypass(reason, Arc::new(parking_lot::Mutex::new(Some(fetched))))
+        };
+        if let Some(largest) = self.flights.max_blob_size
+            && fetched.total.is_none_or(|total| total > largest)
+        {
+            return Err(bypass(Uncached::TooLarge, fetched));
+        }
+        match self
+            .flights
+            .blobs
+            .stage(&self.stage_id(), fetched.total)
+            .await
+        {
+            Ok(stage) => self.start_line(stage)?,
+            Err(StageError::NoRoom { .. }) => return Err(bypass(Uncached::NoRoom, fetched)),
+            Err(StageError::Io(error)) => return Err(store_failure(error)),
+        }
+        Ok(fetched.body)
+    }
+
+    fn start_line(&mut self, stage: Arc<dyn Stage>) -> Result<(), Failure> {
+        let flight = &self.flight;
+        let _ = flight.stage.set(Arc::clone(&stage));
+        let hasher = Hasher::new(flight.key.digest.algorithm()).ok_or_else(|| {
+            Failure::Corrupt("a digest of this algorithm cannot be computed".into())
+        })?;
+        let pool = self.flights.writers.clone();
+        let writer = Arc::new(Writer::new(Arc::clone(flight), stage, pool, hasher));
+        // What is there already is read back for the hash.
+        writer.start();
+        let line = Line::new(Arc::clone(&self.flights), Arc::clone(flight), writer);
+        self.line = Some(line);
+        Ok(())
+    }
+
+    /// Waits until all that came is written and hashed.
+    async fn written(&mut self) -> Result<Line, StepEnd> {
+        if let Some(stage) = self.left.take() {
+            self.start_line(stage)?;
+        }
+        let line = self.line.clone().ok_or(Failure::Aborted)?;
+        line.writer.idle().await;
+        line.writer.publish();
+        match line.writer.failure() {
+            Some(_) => Err(StepEnd::Disk),
+            None => Ok(line),
+        }
+    }
+
+    fn verify(&self, line: &Line) -> Result<(), Failure> {
+        let digest = &self.flight.key.digest;
+        let (computed, len) = line.writer.digest();
+        if computed != *digest {
+            let upstream = self.flight.key.upstream.as_str();
+            self.flights.metrics.upstream.verify_failed(upstream);
+            self.flights.metrics.upstream.wasted(upstream, len);
+            return Err(Failure::Corrupt(
+                format!("{upstream} sent {len} bytes that do not match {digest}").into(),
+            ));
+        }
+        self.flight.with(State::verified);
+        self.flight.publish();
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<(), Failure> {
+        let digest = &self.flight.key.digest;
+        let (Some(stage), Some(len)) = (
+            self.flight.stage.get(),
+            self.flight.with(|state| state.size()),
+        ) else {
+            return Err(Failure::Aborted);
+        };
+        let blobs = &self.flights.blobs;
+        let committed = blobs.commit(Arc::clone(stage), len, digest).await;
+        committed.map_err(store_failure)?;
+        self.is_committed = true;
+        let answered = self.flight.with(|state| state.answered_sources());
+        if answered.is_empty() {
+            // Nobody was asked, so nobody was admitted: those who wait find the blob stored.
+            if let Some(blob) = blobs.open(digest).await.map_err(store_failure)? {
+                let _ = self.flight.stored.set(blob);
+                self.flight.publish();
+            }
+        }
+        // Those that vouched with their answer get their record now, when what it names is durable.
+        for index in answered {
+            if let Some(source) = self.flight.source(index) {
+                source.delivered().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the disk's failure leaves to the readers.
+    async fn wreck(&self) -> Failure {
+        let Some(line) = &self.line else {
+            return Failure::Aborted;
+        };
+        line.writer.idle().await;
+        match line.writer.failure() {
+            Some(error) => Failure::Wrecked(Arc::new(line.writer.wreck(error))),
+            None => Failure::Aborted,
+        }
+    }
+
+    fn give_up(&self) -> Failure {
+        match self.flight.with(|state| state.most_telling()) {
+            Some(error) if error.reason() == error::CORRUPT => {
+                Failure::Corrupt(error.to_string().into())
+            }
+            Some(error) => Failure::Source(error),
+            None => Failure::Aborted,
+        }
+    }
+}
+
+/// Why the fetch came to its end.
+enum StepEnd {
+    /// The flight is over.
+    Failed(Failure),
+    /// The disk failed under it.
+    Disk,
+}
+
+impl From<Failure> for StepEnd {
+    fn from(why: Failure) -> Self {
+        Self::Failed(why)
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn landed(writer: Option<&Arc<Writer>>) {
+    match writer {
+        Some(writer) => writer.landed.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn store_failure(error: std::io::Error) -> Failure {
+    Failure::Store(Arc::new(error))
+}

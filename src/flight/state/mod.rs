@@ -1,0 +1,504 @@
+//! The state of one flight, and the rules that move it. Pure: no tokio, no I/O, no clock.
+//!
+//! The leader tells it what happened and asks it what to do next ([`State::plan`]); readers tell it what they wait for and
+//! ask it how far they may read. Bytes are *arrived* once a step has brought them, so that nobody asks for them again, and
+//! *present* once they are written, so that readers can have them.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::intervals::Intervals;
+use super::ports::Remedy;
+
+mod demands;
+mod plan;
+mod reading;
+mod sources;
+mod steps;
+
+pub(super) use demands::ReaderId;
+pub(super) use plan::{Ask, Plan};
+pub(super) use reading::{Abandoned, Admission, Readable};
+pub(super) use steps::StepId;
+
+use demands::Demands;
+use reading::Readers;
+use sources::{Ranges, Sources};
+use steps::{Reach, Step, Steps};
+
+/// The last bytes of a body are kept from readers of the whole until the digest is known to match.
+pub(super) const TAIL: u64 = 64 * 1024;
+/// Most bytes that a step asks for, where it can ask for a range.
+pub(super) const STEP: u64 = 8 * 1024 * 1024;
+/// Steps of one flight at once.
+pub(super) const MAX_STEPS: usize = 16;
+/// So many new bytes count as progress: what went wrong before is forgotten.
+pub(super) const PROGRESS: u64 = 64 * 1024;
+/// The longest wait that an upstream may ask for before its first answer, while clients wait for their status lines …
+const PATIENCE_BEFORE: Duration = Duration::from_secs(2);
+/// … and later.
+const PATIENCE_AFTER: Duration = Duration::from_secs(60);
+
+/// State of one fetch. `E` is why a source failed, `F` why the flight did.
+#[derive(Debug)]
+pub(super) struct State<E, F> {
+    size: Option<u64>,
+    arrived: Intervals,
+    present: Intervals,
+    sources: Sources<E>,
+    steps: Steps,
+    demands: Demands,
+    readers: Readers,
+    first: First,
+    parallel: usize,
+    retry: Retry,
+    phase: Phase<F>,
+}
+
+/// What a flight's first request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum First {
+    /// The blob from its start.
+    Start,
+    /// This part, for whose client the flight is begun.
+    Part(Range<u64>),
+}
+
+#[derive(Debug)]
+enum Phase<F> {
+    /// Bytes are awaited or arriving.
+    Fetching,
+    /// All bytes came; the digest is being compared. Too late to abandon it.
+    Settled,
+    /// All bytes are there and match the digest.
+    Verified,
+    /// Nobody wants it any more.
+    Abandoned,
+    /// No more bytes will come.
+    Failed(F),
+}
+
+/// What is left of the patience with broken steps.
+#[derive(Debug)]
+struct Retry {
+    backoff: Backoff,
+    /// New bytes since the last progress.
+    since: u64,
+    /// No further try is worth it.
+    spent: bool,
+    /// Nothing is asked until the leader says so.
+    paused: bool,
+    /// The next request makes good for a broken one.
+    broken: bool,
+}
+
+impl Retry {
+    fn new(backoff: Backoff) -> Self {
+        Self {
+            backoff,
+            since: 0,
+            spent: false,
+            paused: false,
+            broken: false,
+        }
+    }
+
+    fn renew(&mut self, backoff: Backoff) {
+        self.backoff = backoff;
+        self.since = 0;
+        self.spent = false;
+    }
+}
+
+/// What an answer's head means for its step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// Its bytes are wanted, from the position where they begin.
+    Wanted,
+    /// The source ignored the range, and another step brings the same bytes already. The step is over.
+    Redundant,
+}
+
+/// What to do with the first bytes of a piece that a step brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Take {
+    /// So many are new, and count as arrived from now on.
+    Keep(u64),
+    /// So many are there.
+    Skip(u64),
+    /// Wait: whether another step brings them turns out with the head of its answer.
+    Wait,
+    /// The step meets what is there or claimed: it is over.
+    Stop,
+}
+
+/// An answer that does not fit what is known of the blob.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Mismatch {
+    /// Two answers tell different sizes.
+    #[error("the blob was {known} bytes long before and is {told} now")]
+    Size {
+        /// The size so far.
+        known: u64,
+        /// The size told.
+        told: u64,
+    },
+    /// More bytes than the size.
+    #[error("more than the announced {0} bytes came")]
+    TooLong(u64),
+    /// A body without a length ended before a byte that had come.
+    #[error("the body ended at {end}, before bytes that had come")]
+    TooShort {
+        /// The position where it ended.
+        end: u64,
+    },
+}
+
+impl<E: Clone, F: Clone> State<E, F> {
+    /// A flight that will ask `source`, `parallel` steps at once where it fills the blob in order.
+    pub(super) fn new(source: &str, first: First, parallel: usize) -> Self {
+        Self {
+            size: None,
+            arrived: Intervals::default(),
+            present: Intervals::default(),
+            sources: Sources::new(source),
+            steps: Steps::default(),
+            demands: Demands::default(),
+            readers: Readers::default(),
+            first,
+            parallel: parallel.max(1),
+            retry: Retry::new(Backoff::untried(2)),
+            phase: Phase::Fetching,
+        }
+    }
+
+    /// Adds a source unless it is there already. Returns whether it was new. A new one is worth new tries.
+    pub(super) fn add_source(&mut self, key: &str) -> bool {
+        let is_new = self.sources.add(key);
+        if is_new {
+            self.retry.renew(self.patience());
+        }
+        is_new
+    }
+
+    /// The tries that a run of failures has from now on.
+    fn patience(&self) -> Backoff {
+        if self.sources.any_answered() {
+            Backoff::proven()
+        } else {
+            Backoff::untried(2.max(u32::try_from(self.sources.len()).unwrap_or(2)))
+        }
+    }
+
+    /// Bytes that an earlier fetch left, of a blob that it took to have `len` bytes.
+    pub(super) fn resumed(&mut self, len: u64, present: Vec<Range<u64>>) {
+        self.size = Some(len);
+        for range in present {
+            let range = range.start..range.end.min(len);
+            self.arrived.insert(range.clone());
+            self.present.insert(range);
+        }
+    }
+
+    /// What an earlier fetch left turns out to be of no use. Only before any client was admitted.
+    pub(super) fn start_over(&mut self) {
+        self.size = None;
+        self.arrived = Intervals::default();
+        self.present = Intervals::default();
+    }
+
+    /// The head of a step's answer: its body begins at `start`, and the blob has `total` bytes.
+    pub(super) fn answered(
+        &mut self,
+        id: StepId,
+        start: u64,
+        total: Option<u64>,
+    ) -> Result<Answered, Mismatch> {
+        if let (Some(known), Some(told)) = (self.size, total)
+            && known != told
+        {
+            return Err(Mismatch::Size { known, told });
+        }
+        self.size = self.size.or(total);
+        let others_endless = self.steps.has_endless(Some(id));
+        let Some(step) = self.steps.get_mut(id) else {
+            return Ok(Answered::Redundant);
+        };
+        step.answered = true;
+        let (source, asked) = (step.source, step.at);
+        if start != asked {
+            self.sources.set_ranges(source, Ranges::Ignored);
+            step.at = start;
+            step.reach = Reach::Whole;
+        } else if asked > 0 {
+            self.sources.set_ranges(source, Ranges::Taken);
+        }
+        let is_first = !self.sources.any_answered();
+        self.sources.set_answered(source);
+        if is_first {
+            self.retry.renew(Backoff::proven());
+        }
+        if start != asked && others_endless {
+            self.close_step(id);
+            return Ok(Answered::Redundant);
+        }
+        Ok(Answered::Wanted)
+    }
+
+    /// A step brought `len` bytes, which belong where it had come to. Says what to do with the first of them.
+    pub(super) fn take(&mut self, id: StepId, len: u64) -> Result<Take, Mismatch> {
+        let Some(step) = self.steps.get(id) else {
+            return Ok(Take::Stop);
+        };
+        let at = step.at;
+        if let Some(size) = self.size
+            && at.checked_add(len).is_none_or(|end| end > size)
+        {
+            return Err(Mismatch::TooLong(size));
+        }
+        let there = self.arrived.run_from(at) - at;
+        let verdict = match step.reach {
+            Reach::Whole if there > 0 => Take::Skip(len.min(there)),
+            Reach::Whole => Take::Keep(len.min(self.gap_at(at))),
+            _ if there > 0 => Take::Stop,
+            Reach::Bounded(end) if at >= end => return Ok(self.outran(id)),
+            Reach::Bounded(end) => Take::Keep(len.min(end - at).min(self.gap_at(at))),
+            Reach::Open => match self.open_limit(id, step) {
+                (limit, _) if limit > at => Take::Keep(len.min(limit - at)),
+                (_, true) => Take::Wait,
+                (_, false) => Take::Stop,
+            },
+        };
+        if let Take::Keep(count) | Take::Skip(count) = verdict
+            && let Some(step) = self.steps.get_mut(id)
+        {
+            step.at += count;
+        }
+        if let Take::Keep(count) = verdict {
+            self.arrived.insert(at..at + count);
+            self.progressed(count);
+        }
+        Ok(verdict)
+    }
+
+    /// A step brings more than it asked for: its source ignores ranges, and the answer is the whole blob.
+    fn outran(&mut self, id: StepId) -> Take {
+        let others_endless = self.steps.has_endless(Some(id));
+        if let Some(step) = self.steps.get_mut(id) {
+            self.sources.set_ranges(step.source, Ranges::Ignored);
+            if !others_endless {
+                step.reach = Reach::Whole;
+                // Of no bytes nothing is taken; the caller asks again.
+                return Take::Skip(0);
+            }
+        }
+        Take::Stop
+    }
+
+    fn progressed(&mut self, count: u64) {
+        self.retry.since += count;
+        if self.retry.since >= PROGRESS {
+            self.retry.renew(Backoff::proven());
+            self.sources.progressed();
+        }
+    }
+
+    /// Where a step's next byte belongs.
+    pub(super) fn position(&self, id: StepId) -> u64 {
+        self.steps.get(id).map_or(0, |step| step.at)
+    }
+
+    /// Number of the source that a step asked.
+    pub(super) fn source_of(&self, id: StepId) -> Option<usize> {
+        self.steps.get(id).map(|step| step.source)
+    }
+
+    /// A step's body ended cleanly. Returns whether it brought all that it was to bring; if not, the caller tells why it
+    /// failed.
+    pub(super) fn ended(&mut self, id: StepId) -> Result<bool, Mismatch> {
+        let Some(step) = self.steps.get(id) else {
+            return Ok(true);
+        };
+        let end = step.at;
+        let is_whole = match (step.reach, self.size) {
+            (Reach::Bounded(bound), size) => end >= bound.min(size.unwrap_or(bound)),
+            (_, Some(size)) => end >= size,
+            (_, None) => {
+                if self.arrived.end() > end {
+                    return Err(Mismatch::TooShort { end });
+                }
+                self.size = Some(end);
+                true
+            }
+        };
+        if is_whole {
+            self.close_step(id);
+        }
+        Ok(is_whole)
+    }
+
+    /// A step is over, and what it had claimed is free.
+    pub(super) fn close_step(&mut self, id: StepId) -> Option<usize> {
+        let step = self.steps.end(id)?;
+        self.demands.enqueue_all();
+        Some(step.source)
+    }
+
+    /// A step failed, before its head or after it. How long the leader waits before it says [`State::go_on`]; `None`: it
+    /// need not. `chance` is as in [`Backoff::failed`].
+    pub(super) fn step_failed(
+        &mut self,
+        id: StepId,
+        error: E,
+        remedy: Remedy,
+        chance: f64,
+    ) -> Option<Duration> {
+        let source = self.close_step(id)?;
+        let answered = self.sources.any_answered();
+        let patience = if answered {
+            PATIENCE_AFTER
+        } else {
+            PATIENCE_BEFORE
+        };
+        let (remedy, asked) = match remedy {
+            Remedy::Again(wait) if wait > patience => (Remedy::None, Duration::ZERO),
+            Remedy::Again(wait) => (remedy, wait),
+            // What was never good has not expired.
+            Remedy::Renew if !answered => (Remedy::None, Duration::ZERO),
+            _ => (remedy, Duration::ZERO),
+        };
+        self.sources.failed(source, error, remedy);
+        self.retry.broken = answered;
+        // A source that is out leaves the way to the next; steps that break together are one failure.
+        if remedy == Remedy::None || self.retry.paused {
+            return None;
+        }
+        match self.retry.backoff.failed(asked, chance) {
+            Some(wait) if wait.is_zero() => None,
+            Some(wait) => {
+                self.retry.paused = true;
+                Some(wait)
+            }
+            None => {
+                self.retry.spent = true;
+                None
+            }
+        }
+    }
+
+    /// The wait after a failure is over.
+    pub(super) fn go_on(&mut self) {
+        self.retry.paused = false;
+    }
+
+    /// Bytes at `range` can be read from now on. Returns how many are new.
+    pub(super) fn landed(&mut self, range: Range<u64>) -> u64 {
+        self.present.insert(range)
+    }
+
+    /// The size, if known.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// End of the run of bytes from `position` on that can be read; `position` itself where its byte cannot.
+    pub(super) fn present_from(&self, position: u64) -> u64 {
+        self.present.run_from(position)
+    }
+
+    /// The bytes that can be read.
+    pub(super) fn present(&self) -> &Intervals {
+        &self.present
+    }
+
+    fn is_complete(&self) -> bool {
+        self.size
+            .is_some_and(|size| self.arrived.run_from(0) >= size)
+    }
+
+    /// All bytes came. Fails when the flight was abandoned before.
+    pub(super) fn settle(&mut self) -> bool {
+        if matches!(self.phase, Phase::Fetching) {
+            self.phase = Phase::Settled;
+        }
+        matches!(self.phase, Phase::Settled)
+    }
+
+    /// The digest matched.
+    pub(super) fn verified(&mut self) {
+        if matches!(self.phase, Phase::Fetching | Phase::Settled) {
+            self.phase = Phase::Verified;
+        }
+    }
+
+    /// No more bytes will come. A flight that was verified stays so: its readers have all they need.
+    pub(super) fn failed(&mut self, why: F) {
+        if !matches!(self.phase, Phase::Verified | Phase::Failed(_)) {
+            self.phase = Phase::Failed(why);
+            self.sources.close();
+        }
+    }
+
+    /// Whether the digest matched.
+    pub(super) fn is_verified(&self) -> bool {
+        matches!(self.phase, Phase::Verified)
+    }
+
+    /// Why the flight failed, if it did.
+    pub(super) fn failure(&self) -> Option<&F> {
+        match &self.phase {
+            Phase::Failed(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Whether nobody wanted it any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        matches!(self.phase, Phase::Abandoned)
+    }
+
+    /// The fetch stops for want of readers: it is no flight to join.
+    pub(super) fn abandon(&mut self) {
+        if matches!(self.phase, Phase::Fetching) {
+            self.phase = Phase::Abandoned;
+        }
+    }
+
+    /// See [`Sources::vouches`].
+    pub(super) fn vouches(&self, key: &str) -> bool {
+        self.sources.vouches(key)
+    }
+
+    /// Whether this source was, or will be, asked.
+    pub(super) fn knows(&self, key: &str) -> bool {
+        self.sources.knows(key)
+    }
+
+    /// The sources that answered for the blob.
+    pub(super) fn answered_sources(&self) -> Vec<usize> {
+        self.sources.answered()
+    }
+
+    /// Whether any source answered for the blob.
+    pub(super) fn has_answer(&self) -> bool {
+        self.sources.any_answered()
+    }
+
+    /// The failure of a source that tells most.
+    pub(super) fn most_telling(&self) -> Option<E> {
+        self.sources.most_telling()
+    }
+
+    /// The bytes that need not be asked for.
+    #[cfg(test)]
+    pub(super) fn arrived(&self) -> &Intervals {
+        &self.arrived
+    }
+
+    /// The steps under way.
+    #[cfg(test)]
+    pub(super) fn steps(&self) -> Vec<StepId> {
+        self.steps.iter().map(|(id, _)| id).collect()
+    }
+}
