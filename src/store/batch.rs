@@ -16,8 +16,8 @@ use crate::runtime::Clock;
 use super::commit::Job;
 use super::files::{Files, at, is_absent};
 use super::layout::{Layout, PartialId};
+use super::partial::{Committing, remove};
 use super::refs::{self, MAX_REF_LEN};
-use super::stage::{Stage, discard};
 use super::usage::Usage;
 
 /// What can be asked of the committer.
@@ -25,7 +25,7 @@ use super::usage::Usage;
 pub(super) enum Change {
     /// Makes the stage, `len` bytes long, the blob `digest` at `target`.
     Commit {
-        stage: Arc<Stage>,
+        stage: Committing,
         len: u64,
         digest: Digest,
         target: PathBuf,
@@ -158,7 +158,7 @@ impl Batcher {
     fn first_state(&self, change: &Change) -> io::Result<State> {
         match change {
             Change::Commit { stage, len, .. } => {
-                let found = stage.len()?;
+                let found = stage.stage().len_so_far()?;
                 if found != *len {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,
@@ -197,7 +197,7 @@ impl Batcher {
             .create(&temp)
             .map_err(|error| at("create", &temp, &error))?;
         if let Err(error) = self.files.write_at(&file, 0, bytes) {
-            discard(&*self.files, &temp);
+            self.discard(&temp);
             return Err(at("write to", &temp, &error));
         }
         Ok(State::Record { temp, file })
@@ -247,7 +247,7 @@ impl Batcher {
 
     fn sync(&self, work: &mut Work) {
         let synced = match (&work.state, &work.job.change) {
-            (Ok(State::Stage), Change::Commit { stage, .. }) => stage.sync(),
+            (Ok(State::Stage), Change::Commit { stage, .. }) => stage.stage().sync(),
             (Ok(State::Record { temp, file }), Change::PutRecord { bytes, .. })
                 if !bytes.is_empty() =>
             {
@@ -263,7 +263,7 @@ impl Batcher {
         let target = work.job.change.target();
         let moved = match (&work.state, &work.job.change) {
             (Ok(State::Stage), Change::Commit { stage, .. }) => {
-                self.files.rename(stage.path(), target)
+                self.files.rename(stage.stage().path(), target)
             }
             (Ok(State::Record { temp, .. }), _) => self.files.rename(temp, target),
             _ => return,
@@ -274,10 +274,10 @@ impl Batcher {
         }
         if let Change::Commit {
             stage, len, digest, ..
-        } = &work.job.change
+        } = &mut work.job.change
         {
             self.usage.add(digest, *len, self.clock.now());
-            stage.set_committed();
+            stage.committed();
         }
         work.state = Ok(State::Done(true));
     }
@@ -363,11 +363,18 @@ impl Batcher {
         let _ = job.done.send(result);
     }
 
+    /// Removes a file that nobody will move.
+    fn discard(&self, path: &Path) {
+        if let Err(error) = remove(&*self.files, path) {
+            tracing::warn!(%error, "an unfinished file cannot be removed; the next start will try again");
+        }
+    }
+
     /// Ends the work where `result` is an error, and removes its unfinished file; a stage removes its own.
     fn fail_on(&self, work: &mut Work, result: io::Result<()>) {
         let Err(error) = result else { return };
         if let Ok(State::Record { temp, .. }) = &work.state {
-            discard(&*self.files, temp);
+            self.discard(temp);
         }
         work.state = Err(error);
     }

@@ -5,12 +5,14 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, FileType, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::Path;
 use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
+
+use super::partial::BootId;
 
 /// What the store asks of a file system. All calls block.
 ///
@@ -23,6 +25,9 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     /// Opens for reading, without following a symbolic link in the last component, without waiting for a fifo's other
     /// end, and without changing the access time where that is permitted.
     fn open(&self, path: &Path) -> io::Result<File>;
+
+    /// Opens for reading and writing, otherwise like [`Files::open`].
+    fn reopen(&self, path: &Path) -> io::Result<File>;
 
     /// Writes all `bytes` at `offset`.
     fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()>;
@@ -70,6 +75,9 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
 
     /// The space of the file system that holds `path`.
     fn space(&self, path: &Path) -> io::Result<Space>;
+
+    /// The run of the operating system: written bytes that no sync has made durable are there as long as it lasts.
+    fn boot_id(&self) -> io::Result<BootId>;
 }
 
 /// A name in a directory.
@@ -99,6 +107,8 @@ pub struct Stat {
     pub kind: Kind,
     /// Its length in bytes.
     pub len: u64,
+    /// Bytes that it takes on disk: fewer than its length where it has holes, more where space is set aside.
+    pub allocated: u64,
     /// Its modification time.
     pub modified: SystemTime,
 }
@@ -124,13 +134,11 @@ impl Files for Disk {
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match rustix::fs::open(path, flags | OFlags::NOATIME, Mode::empty()) {
-            // Only a file's owner may leave its access time alone.
-            Err(Errno::PERM) => rustix::fs::open(path, flags, Mode::empty()),
-            other => other,
-        }?;
-        Ok(File::from(file))
+        open_with(path, OFlags::RDONLY)
+    }
+
+    fn reopen(&self, path: &Path) -> io::Result<File> {
+        open_with(path, OFlags::RDWR)
     }
 
     fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -232,6 +240,24 @@ impl Files for Disk {
             available: stat.f_bavail.saturating_mul(stat.f_frsize),
         })
     }
+
+    fn boot_id(&self) -> io::Result<BootId> {
+        let text = std::fs::read_to_string(BOOT_ID)?;
+        let digits: String = text.trim().split('-').collect();
+        const_hex::decode_to_array(digits)
+            .map(BootId)
+            .map_err(io::Error::other)
+    }
+}
+
+fn open_with(path: &Path, access: OFlags) -> io::Result<File> {
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags | OFlags::NOATIME, Mode::empty()) {
+        // Only a file's owner may leave its access time alone.
+        Err(Errno::PERM) => rustix::fs::open(path, flags, Mode::empty()),
+        other => other,
+    }?;
+    Ok(File::from(file))
 }
 
 impl From<FileType> for Kind {
@@ -253,6 +279,7 @@ impl TryFrom<std::fs::Metadata> for Stat {
         Ok(Self {
             kind: metadata.file_type().into(),
             len: metadata.len(),
+            allocated: metadata.blocks().saturating_mul(STAT_BLOCK),
             modified: metadata.modified()?,
         })
     }
@@ -262,9 +289,16 @@ impl TryFrom<std::fs::Metadata> for Stat {
 /// read, is logged and counts as none, so that it is fetched anew and replaced. Fails where the fault is not the
 /// file's: too many open files, no memory.
 pub(super) fn open_regular(files: &dyn Files, path: &Path) -> io::Result<Option<(File, Stat)>> {
-    let opened = files
-        .open(path)
-        .and_then(|file| files.stat_file(&file).map(|stat| (file, stat)));
+    regular(files, path, files.open(path))
+}
+
+/// What was `opened` at `path`, if it is what [`open_regular`] finds.
+pub(super) fn regular(
+    files: &dyn Files,
+    path: &Path,
+    opened: io::Result<File>,
+) -> io::Result<Option<(File, Stat)>> {
+    let opened = opened.and_then(|file| files.stat_file(&file).map(|stat| (file, stat)));
     match opened {
         Ok((file, stat)) if stat.kind == Kind::File => Ok(Some((file, stat))),
         Ok(_) => {
@@ -315,6 +349,20 @@ pub(super) fn at(action: &str, path: &Path, error: &io::Error) -> io::Error {
         format!("cannot {action} {}: {error}", path.display()),
     )
 }
+
+/// Whether an error says that the disk takes no more bytes, all of it or for this user.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// The unit of a file's block count, whatever the file system's own is (POSIX, `stat`).
+const STAT_BLOCK: u64 = 512;
+
+/// Where Linux tells its boot id.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Content may be private: not for everyone on the machine.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o640);

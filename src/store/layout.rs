@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::config::UpstreamName;
 use crate::oci::{Digest, RepoName};
 
+use super::partial::StageKey;
 use super::refs::{RefKey, RefKind, RefKindName};
 
 /// Paths under a data directory.
@@ -53,7 +54,17 @@ impl Layout {
         self.root.join("partial")
     }
 
-    /// A file being written.
+    /// A partial: the bytes so far of a blob that a later fetch may go on with.
+    pub(super) fn stage(&self, key: &StageKey) -> PathBuf {
+        self.partial_dir().join(key.to_string())
+    }
+
+    /// What tells which bytes of a partial are there.
+    pub(super) fn stage_log(&self, key: &StageKey) -> PathBuf {
+        self.partial_dir().join(format!("{key}{LOG_SUFFIX}"))
+    }
+
+    /// A file being written that is worth nothing once its writer is gone.
     pub(super) fn partial(&self, id: PartialId) -> PathBuf {
         self.partial_dir().join(format!("{:016x}", id.0))
     }
@@ -110,11 +121,28 @@ impl Layout {
     }
 }
 
-/// Whether a name in `partial/` is one that [`Layout::partial`] gives.
-pub(super) fn is_partial(name: &OsStr) -> bool {
+/// What lies in `partial/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PartialName {
+    /// See [`Layout::partial`].
+    Scratch,
+    /// See [`Layout::stage`].
+    Stage(StageKey),
+    /// See [`Layout::stage_log`].
+    Log(StageKey),
+}
+
+/// What the file in `partial/` with this name is; `None` for a file that is none of ours.
+pub(super) fn partial_name(name: &OsStr) -> Option<PartialName> {
+    let name = name.to_str()?;
     let is_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-    let bytes = name.as_encoded_bytes();
-    bytes.len() == 16 && bytes.iter().all(|&b| is_hex(b))
+    if name.len() == 16 && name.bytes().all(is_hex) {
+        return Some(PartialName::Scratch);
+    }
+    match name.strip_suffix(LOG_SUFFIX) {
+        Some(key) => StageKey::parse(key).map(PartialName::Log),
+        None => StageKey::parse(name).map(PartialName::Stage),
+    }
 }
 
 /// Names of the folders in `blobs/`.
@@ -164,6 +192,8 @@ fn digest_name(digest: &Digest) -> String {
 fn hash_of(text: &str) -> String {
     Digest::sha256(text.as_bytes()).encoded().to_owned()
 }
+
+const LOG_SUFFIX: &str = ".log";
 
 const TAGS: &str = "_tags";
 const MANIFESTS: &str = "_manifests";
@@ -268,12 +298,17 @@ mod tests {
         }
 
         #[test]
-        fn partial_files_are_told_from_foreign_ones(name in "[0-9a-fgA-F.]{15,17}") {
-            let id = PartialId(7);
-            prop_assert!(is_partial(layout().partial(id).file_name().unwrap()));
+        fn partial_files_are_told_from_foreign_ones(name in "[0-9a-fgA-F.]{15,17}", stage in "[0-9a-f]{64}") {
+            let name_of = |path: PathBuf| partial_name(path.file_name().unwrap());
+            prop_assert_eq!(name_of(layout().partial(PartialId(7))), Some(PartialName::Scratch));
             let ours = name.len() == 16
                 && name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-            prop_assert_eq!(is_partial(OsStr::new(&name)), ours);
+            prop_assert_eq!(partial_name(OsStr::new(&name)).is_some(), ours);
+            let key = StageKey::parse(&stage).unwrap();
+            prop_assert_eq!(name_of(layout().stage(&key)), Some(PartialName::Stage(key)));
+            prop_assert_eq!(name_of(layout().stage_log(&key)), Some(PartialName::Log(key)));
+            prop_assert_eq!(StageKey::parse(&stage[1..]), None);
+            prop_assert_eq!(StageKey::parse(&stage.to_uppercase()).is_some(), stage == stage.to_uppercase());
         }
     }
 

@@ -7,7 +7,9 @@
 //! <data>/layby.json                                  format version, instance id
 //! <data>/layby.lock                                  locked while the directory is in use
 //! <data>/blobs/<algorithm>/<first two>/<encoded>     committed, immutable, last use in its mtime
-//! <data>/partial/<id>                                blobs and records being written
+//! <data>/partial/<64 digits>                         blobs being fetched, which a later fetch may go on with
+//! <data>/partial/<64 digits>.log                     which of their bytes are good (see `partial/log.rs`)
+//! <data>/partial/<16 digits>                         whatever else is being written; removed at start
 //! <data>/refs/<upstream>/<repository>/_tags/<tag>.json
 //!                                    /_manifests/<digest>.json
 //!                                    /_blobs/<digest>
@@ -15,20 +17,21 @@
 //! ```
 //!
 //! What it promises: what [`Store::commit`] and [`Store::put_ref`] acknowledged survives a crash and a power loss;
-//! what is visible is whole; whatever else lies in the directory is reported and never in the way. It verifies nothing
+//! what is visible is whole; what [`Store::resume`] calls present is what was written; whatever else lies in the directory is reported and never in the way. It verifies nothing
 //! against its digest but what comes through [`Store::put_blob`]: the fetch has hashed what it commits.
 //!
 //! It knows no upstream, no client and no meaning of a record. Imports `oci`, `config` values, `telemetry` and
 //! `runtime`.
 
 mod batch;
+mod chores;
 mod commit;
 mod files;
 mod layout;
 mod open;
+mod partial;
 mod refs;
 mod room;
-mod stage;
 mod upkeep;
 mod usage;
 
@@ -42,7 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::mpsc;
 
 use crate::config::{MinFree, UpstreamName};
 use crate::oci::{Digest, RepoName};
@@ -51,18 +54,19 @@ use crate::telemetry::Metrics;
 
 pub use files::{Disk, Entry, Files, Kind, Space, Stat};
 pub use open::OpenError;
+pub use partial::{Block, BootId, LogHeader, MAX_BLOCK, StageKey, StagedBlob, checksum};
 pub use refs::{MAX_REF_LEN, RefKey, RefKind, RefKindName};
 pub use room::RoomError;
-pub use stage::StagedBlob;
 pub use usage::Totals;
 
 use batch::{Batcher, Change, Expected};
+use chores::Chores;
 use commit::Committer;
-use files::{at, open_regular};
-use layout::{Layout, PartialId};
+use files::open_regular;
+use layout::Layout;
+use partial::{Idle, Partials, Shelf};
 use room::Room;
-use stage::Stage;
-use upkeep::{Chore, Upkeep};
+use upkeep::Upkeep;
 use usage::Usage;
 
 /// What an operator decides about the store.
@@ -85,9 +89,8 @@ pub struct Store {
     layout: Layout,
     clock: Clock,
     usage: Arc<Usage>,
-    room: Arc<Room>,
+    partials: Partials,
     committer: Committer,
-    chores: UnboundedSender<Chore>,
     instance_id: String,
 }
 
@@ -102,7 +105,7 @@ pub struct StoredBlob {
 
 impl Store {
     /// Takes the data directory into use, until `tasks` have ended. Waits for [`StoreOptions::lock_wait`] while another
-    /// process uses it, and removes what the last life left unfinished. What is stored is counted in the background
+    /// process uses it, and removes what the last life left unfinished and nobody can go on with. What is stored is counted in the background
     /// (see [`Store::scanned`]).
     ///
     /// When `tasks` is told to stop, what was asked for is finished and what is asked for later fails; so it is stopped
@@ -115,16 +118,28 @@ impl Store {
         tasks: Tasks,
     ) -> Result<Arc<Self>, OpenError> {
         let layout = Layout::new(options.data_dir);
-        let opened = open::open(&files, &layout, options.lock_wait).await?;
+        let opened = open::open(&files, &layout, &clock, options.lock_wait).await?;
         let lock = Arc::new(opened.lock);
         let usage = Arc::new(Usage::new(metrics));
-        let room = Room::new(
+        let shelf = Arc::new(Shelf::new(Arc::clone(&files), layout.clone()));
+        let room = Arc::new(Room::new(
             options.max_size,
             options.min_free,
             layout.root().to_owned(),
             Arc::clone(&files),
             Arc::clone(&usage),
-        );
+            Arc::clone(&shelf),
+        ));
+        for left in opened.partials {
+            let space = Arc::new(room.adopt(left.allocated));
+            shelf.adopt(
+                left.key,
+                Idle {
+                    since: left.since,
+                    space,
+                },
+            );
+        }
         let batcher = Batcher::new(
             Arc::clone(&files),
             layout.clone(),
@@ -136,19 +151,35 @@ impl Store {
             files: Arc::clone(&files),
             layout: layout.clone(),
             usage: Arc::clone(&usage),
-            lock,
+            shelf: Arc::clone(&shelf),
+            clock: clock.clone(),
+            lock: Arc::clone(&lock),
         };
-        let (chores, waiting_chores) = mpsc::unbounded_channel();
+        let chores = Chores {
+            files: Arc::clone(&files),
+            clock: clock.clone(),
+            lock: Arc::clone(&lock),
+        };
+        let (give_chore, waiting_chores) = mpsc::unbounded_channel();
         tasks.spawn_until_stop(upkeep.clone().scan());
-        tasks.spawn(upkeep.run(waiting_chores, tasks.stopping()));
+        tasks.spawn(upkeep.run(tasks.stopping()));
+        tasks.spawn(chores.run(waiting_chores, tasks.stopping()));
+        let partials = Partials {
+            files: Arc::clone(&files),
+            layout: layout.clone(),
+            room,
+            shelf,
+            chores: give_chore,
+            boot: opened.boot,
+            lock: Arc::downgrade(&lock),
+        };
         Ok(Arc::new(Self {
             committer: Committer::start(batcher, &tasks),
             files,
             layout,
             clock,
             usage,
-            room: Arc::new(room),
-            chores,
+            partials,
             instance_id: opened.instance_id,
         }))
     }
@@ -195,41 +226,39 @@ impl Store {
         }))
     }
 
-    /// A place for a blob of `len` bytes; `None`: room is taken as bytes come. Blocks shortly.
-    pub fn stage(&self, len: Option<u64>) -> Result<StagedBlob, RoomError> {
-        let room = self.room.reserve(len.unwrap_or(0))?;
-        let path = self.layout.partial(PartialId::random());
-        let file = self
-            .files
-            .create(&path)
-            .map_err(|error| at("create", &path, &error))?;
-        Ok(StagedBlob::new(Stage::new(
-            Arc::clone(&self.files),
-            path,
-            file,
-            len,
-            room,
-            self.chores.clone(),
-        )))
+    /// A new place for a blob of `len` bytes; `None`: as many as come, and room is taken as they do. What lay under `key`
+    /// is removed, once whoever held it has closed it. The room is claimed, and space for the first bytes taken from the
+    /// disk.
+    pub async fn stage(&self, key: &StageKey, len: Option<u64>) -> Result<StagedBlob, RoomError> {
+        self.partials.stage(*key, len).await
+    }
+
+    /// What an earlier stage has left under `key`, once whoever held it has closed it, with the bytes that are still good:
+    /// those that were written in this run of the operating system, also by a process that was killed, and of those before
+    /// it, what the disk gives back as it was written. `None` where there are none.
+    pub async fn resume(&self, key: &StageKey) -> Result<Option<StagedBlob>, RoomError> {
+        self.partials.resume(*key).await
     }
 
     /// Makes the stage the blob `digest`; the caller has verified its `len` bytes. Durable and visible when it returns;
     /// carried out even when nobody waits any more.
     pub async fn commit(&self, stage: &StagedBlob, len: u64, digest: &Digest) -> io::Result<()> {
+        let target = self.blob_path(digest)?;
         let change = Change::Commit {
-            stage: Arc::clone(stage.stage()),
+            stage: stage.stage().begin_commit()?,
             len,
             digest: digest.clone(),
-            target: self.blob_path(digest)?,
+            target,
         };
         self.committer.make(change).await.map(|_| ())
     }
 
     /// Stores small content, such as a manifest, after checking it. [`io::ErrorKind::StorageFull`] where the limits
     /// leave no room.
-    pub async fn put_blob(self: &Arc<Self>, bytes: Bytes, digest: &Digest) -> io::Result<()> {
+    pub async fn put_blob(&self, bytes: Bytes, digest: &Digest) -> io::Result<()> {
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let (this, expected) = (Arc::clone(self), digest.clone());
+        let stage = self.partials.scratch(len).await?;
+        let expected = digest.clone();
         let staged = tokio::task::spawn_blocking(move || {
             if Digest::of(expected.algorithm(), &bytes).as_ref() != Some(&expected) {
                 return Err(io::Error::new(
@@ -237,7 +266,6 @@ impl Store {
                     format!("content to be stored does not match {expected}"),
                 ));
             }
-            let stage = this.stage(Some(len))?;
             stage.write_at(0, &bytes)?;
             Ok(stage)
         });

@@ -1,46 +1,22 @@
-//! Work behind everyone's back: writing pages back, removing what nobody commits, keeping last uses on disk, and
-//! learning at start what is there. All of it paced.
+//! Work behind everyone's back: removing what was abandoned, keeping last uses on disk, and learning at start what is
+//! there. All of it paced.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::runtime::Clock;
+
 use super::files::{Entry, Files, Kind, is_absent};
 use super::layout::{self, Layout};
-use super::stage::{WriteBack, discard};
+use super::partial::{ABANDONED_AFTER, Shelf};
 use super::usage::{Found, Usage};
-
-/// Something to be done soon. Each stage has at most one of each kind waiting.
-#[derive(Debug)]
-pub(super) enum Chore {
-    /// Write back what a stage has written so far.
-    WriteBack {
-        path: PathBuf,
-        state: Arc<WriteBack>,
-    },
-    /// Remove the file of a stage that was dropped; closing it may free it.
-    Discard { path: PathBuf, file: Arc<File> },
-}
-
-impl Chore {
-    fn run(self, files: &dyn Files) {
-        match self {
-            Self::WriteBack { path, state } => state.run(files, &path),
-            Self::Discard { path, file } => {
-                discard(files, &path);
-                drop(file);
-            }
-        }
-    }
-}
 
 /// What the upkeep works on.
 #[derive(Debug, Clone)]
@@ -48,48 +24,24 @@ pub(super) struct Upkeep {
     pub(super) files: Arc<dyn Files>,
     pub(super) layout: Layout,
     pub(super) usage: Arc<Usage>,
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) clock: Clock,
     /// Held as long as the directory may be written to.
     #[expect(dead_code, reason = "held, not used")]
     pub(super) lock: Arc<File>,
 }
 
 impl Upkeep {
-    /// Does chores as they come, and writes last uses now and then. Ends when there is nobody left to give it chores,
-    /// or with `stopping`; finishes what it was given.
-    pub(super) async fn run(
-        self,
-        mut chores: UnboundedReceiver<Chore>,
-        stopping: CancellationToken,
-    ) {
-        let mut workers = JoinSet::new();
-        let mut last_uses = tokio::time::interval(LAST_USE_INTERVAL);
-        last_uses.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_open = true;
-        loop {
-            tokio::select! {
-                biased;
-                chore = chores.recv() => match chore {
-                    Some(chore) => self.start(chore, &mut workers).await,
-                    None => break,
-                },
-                () = stopping.cancelled(), if is_open => {
-                    chores.close();
-                    is_open = false;
-                }
-                _ = last_uses.tick(), if is_open => self.write_last_uses().await,
-            }
+    /// Writes last uses now and then and once more at the end, and removes abandoned partials. Ends with `stopping`.
+    pub(super) async fn run(self, stopping: CancellationToken) {
+        let mut rounds = tokio::time::interval(INTERVAL);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stopping.run_until_cancelled(rounds.tick()).await.is_some() {
+            self.write_last_uses().await;
+            let (shelf, now) = (Arc::clone(&self.shelf), self.clock.now());
+            paced(move || shelf.remove_older(ABANDONED_AFTER, now)).await;
         }
-        while workers.join_next().await.is_some() {}
         self.write_last_uses().await;
-    }
-
-    async fn start(&self, chore: Chore, workers: &mut JoinSet<()>) {
-        while workers.len() >= MOST_WORKERS {
-            workers.join_next().await;
-        }
-        while workers.try_join_next().is_some() {}
-        let files = Arc::clone(&self.files);
-        workers.spawn_blocking(move || chore.run(&*files));
     }
 
     async fn write_last_uses(&self) {
@@ -210,13 +162,10 @@ fn foreign(path: &Path, count: usize) {
 }
 
 /// Last uses are written so often; a crash loses this much of them.
-const LAST_USE_INTERVAL: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Last uses written in one go.
 const CHUNK: usize = 256;
-
-/// Chores done at once.
-const MOST_WORKERS: usize = 4;
 
 /// Keeps one slow answer of the disk from stopping the upkeep for long.
 const LONGEST_REST: Duration = Duration::from_millis(200);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use layby::config::MinFree;
 use layby::oci::{Algorithm, Digest};
 use layby::runtime::{Clock, Tasks};
-use layby::store::{OpenError, RefKey, RefKind, StagedBlob, Store, StoreOptions};
+use layby::store::{OpenError, RefKey, RefKind, StageKey, StagedBlob, Store, StoreOptions};
 use layby::telemetry::Metrics;
 
 use crate::forgetful::{Forgetful, Luck};
@@ -64,9 +64,11 @@ impl Life {
         next
     }
 
-    /// Stages `content` in two writes.
-    pub(crate) fn stage(&self, content: &[u8]) -> io::Result<StagedBlob> {
-        let stage = self.store.stage(u64::try_from(content.len()).ok())?;
+    /// Stages `content` in two writes, under a name of its own.
+    pub(crate) async fn stage(&self, content: &[u8]) -> io::Result<StagedBlob> {
+        let name = self.files.changes().to_le_bytes();
+        let len = u64::try_from(content.len()).ok();
+        let stage = self.store.stage(&stage_key(&name), len).await?;
         let (first, second) = content.split_at(content.len() / 2);
         stage.write_at(0, first)?;
         stage.write_at(u64::try_from(first.len()).unwrap(), second)?;
@@ -75,7 +77,7 @@ impl Life {
 
     /// Stages and commits `content`.
     pub(crate) async fn commit(&self, content: &[u8]) -> io::Result<()> {
-        let stage = self.stage(content)?;
+        let stage = self.stage(content).await?;
         let len = u64::try_from(content.len()).unwrap();
         self.store
             .commit(&stage, len, &Digest::sha256(content))
@@ -90,6 +92,11 @@ impl Life {
         blob.file.read_exact_at(&mut bytes, 0).unwrap();
         Some(bytes)
     }
+}
+
+/// The key that belongs to `name`.
+pub(crate) fn stage_key(name: &[u8]) -> StageKey {
+    StageKey::parse(Digest::sha256(name).encoded()).unwrap()
 }
 
 /// Every file under `blobs/`, by digest, whatever the store would say of it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use layby::oci::Digest;
 
 use crate::forgetful::{Forgetful, Luck};
-use crate::store::{Life, assert_all_blobs_are_right, run, tag};
+use crate::store::{Life, assert_all_blobs_are_right, run, stage_key, tag};
 
 const LUCKS: [Luck; 8] = [
     Luck::Nothing,
@@ -156,7 +156,7 @@ fn a_directory_that_an_earlier_life_made_but_never_synced_is_synced_before_it_is
         let dir = tempfile::tempdir().unwrap();
         // A life that is killed right after it made the shard's directories.
         let life = Life::start(Forgetful::new(dir.path())).await.unwrap();
-        let stage = life.stage(content).unwrap();
+        let stage = life.stage(content).await.unwrap();
         life.files.power_off_after(3);
         let digest = Digest::sha256(content);
         let len = u64::try_from(content.len()).unwrap();
@@ -227,7 +227,7 @@ fn a_stage_whose_sync_failed_once_is_never_committed() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let life = Life::start(Forgetful::new(dir.path())).await.unwrap();
-        let stage = life.stage(b"content").unwrap();
+        let stage = life.stage(b"content").await.unwrap();
         let digest = Digest::sha256(b"content");
         life.files.fail_syncs(1);
         for _ in 0..2 {
@@ -245,7 +245,7 @@ fn a_blob_whose_write_back_failed_behind_the_writers_back_is_not_committed() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let life = Life::start(Forgetful::new(dir.path())).await.unwrap();
-        let stage = life.store.stage(None).unwrap();
+        let stage = life.store.stage(&stage_key(b"a"), None).await.unwrap();
         let chunk = vec![7_u8; 8 << 20];
         life.files.fail_syncs(1);
         let syncs = life.files.syncs();
@@ -269,7 +269,7 @@ fn a_writer_faster_than_the_disk_waits_for_it() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let life = Life::start(Forgetful::new(dir.path())).await.unwrap();
-        let stage = life.store.stage(None).unwrap();
+        let stage = life.store.stage(&stage_key(b"a"), None).await.unwrap();
         let chunk = vec![7_u8; 8 << 20];
         let syncs = life.files.syncs();
         // The background has no turn while this loop runs: the second window is the writer's to sync.

@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
 
 use layby::oci::Digest;
-use layby::store::{RefKey, RefKind, RefKindName, StagedBlob};
+use layby::store::{RefKey, RefKind, RefKindName, StageKey, StagedBlob};
 use proptest::prelude::*;
 
 use crate::forgetful::{Forgetful, Luck};
-use crate::store::{Life, assert_all_blobs_are_right, blobs_on_disk, run};
+use crate::store::{Life, assert_all_blobs_are_right, blobs_on_disk, run, stage_key};
 
 /// One thing that happens.
 #[derive(Debug, Clone)]
@@ -21,6 +22,10 @@ enum Event {
     CommitOldest,
     /// The oldest begun blob is given up.
     DropOldest,
+    /// A fetch begins anew, or goes on, and writes as far as it gets: which, its pieces, how it is closed.
+    Fetch(u8, Vec<Piece>, Close),
+    /// The disk takes only so many more bytes, or again as many as come.
+    FillAfter(Option<usize>),
     /// Several blobs are committed at once, among them perhaps the same.
     CommitTogether(Vec<u8>),
     /// A manifest is stored.
@@ -36,6 +41,38 @@ enum Event {
     /// After so many more changes everything fails, until the next restart or power loss.
     PowerOffAfter(u64),
     PowerLoss(Luck),
+}
+
+/// A part of a fetched blob, in units of its 32nd part.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    start: usize,
+    len: usize,
+    /// In writes of so many bytes.
+    step: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Close {
+    Keep,
+    Discard,
+    /// It is dropped as it is.
+    Drop,
+    /// It is left open until the end of the life, as when the process is killed.
+    Never,
+}
+
+fn fetches() -> impl Strategy<Value = Event> {
+    let piece = (0..32_usize, 1..12_usize, 9_000..400_000_usize);
+    let piece = piece.prop_map(|(start, len, step)| Piece { start, len, step });
+    let close = prop_oneof![
+        Just(Close::Keep),
+        Just(Close::Discard),
+        Just(Close::Drop),
+        Just(Close::Never),
+    ];
+    (0..3_u8, prop::collection::vec(piece, 0..6), close)
+        .prop_map(|(number, pieces, close)| Event::Fetch(number, pieces, close))
 }
 
 fn events() -> impl Strategy<Value = Event> {
@@ -59,6 +96,9 @@ fn events() -> impl Strategy<Value = Event> {
         2 => (number.clone(), any::<u8>(), any::<u8>())
             .prop_map(|(key, a, b)| Event::RaceRef(key, a, b)),
         2 => number.prop_map(Event::RemoveRef),
+        4 => fetches(),
+        1 => (0..3_000_000_usize).prop_map(|left| Event::FillAfter(Some(left))),
+        1 => Just(Event::FillAfter(None)),
         1 => Just(Event::Restart),
         2 => (0..12_u64).prop_map(Event::PowerOffAfter),
         2 => luck.prop_map(Event::PowerLoss),
@@ -129,17 +169,42 @@ fn value(seed: u8) -> Vec<u8> {
     vec![seed; usize::from(seed % 4) * 100]
 }
 
+/// What the fetches would bring: bytes that tell where they belong.
+static FETCHED: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let byte = |at: u64| at.wrapping_mul(0x9e37_79b9).to_le_bytes()[3] | 1;
+    (1..=3)
+        .map(|size| (0..size * (1 << 20) + 4321).map(byte).collect())
+        .collect()
+});
+
+fn fetched(number: u8) -> &'static [u8] {
+    &FETCHED[usize::from(number)]
+}
+
+/// Positions of a blob, for indexing.
+fn positions(range: &Range<u64>) -> Range<usize> {
+    usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()
+}
+
 struct Run {
     life: Life,
     model: Model,
     staged: Vec<(u8, StagedBlob)>,
+    /// Stages that are held open, by number.
+    open: BTreeMap<u8, StagedBlob>,
+    /// How much of a fetch must be there when it goes on.
+    kept: BTreeMap<u8, usize>,
+    /// Fetches that were committed.
+    fetched: BTreeSet<u8>,
+    /// The disk is off or full, or may be.
+    is_troubled: bool,
 }
 
 impl Run {
     async fn step(mut self, event: Event) -> Self {
         match event {
             Event::Stage(number) => {
-                if let Ok(stage) = self.life.stage(&content(number)) {
+                if let Ok(stage) = self.life.stage(&content(number)).await {
                     self.staged.push((number, stage));
                 }
             }
@@ -185,20 +250,128 @@ impl Run {
                 let answer = self.life.store.remove_ref(&key(number)).await;
                 note(self.model.record(number), None, &answer);
             }
-            Event::PowerOffAfter(changes) => self.life.files.power_off_after(changes),
+            Event::Fetch(number, pieces, close) => self.fetch(number, &pieces, close).await,
+            Event::FillAfter(left) => {
+                self.life.files.fill_after(left);
+                self.is_troubled |= left.is_some();
+            }
+            Event::PowerOffAfter(changes) => {
+                self.life.files.power_off_after(changes);
+                self.is_troubled = true;
+            }
             Event::Restart => {
                 self.staged.clear();
+                self.open.clear();
+                self.life.files.fill_after(None);
                 self.life = self.life.restart().await;
+                self.calm();
                 self.check(false).await;
             }
             Event::PowerLoss(luck) => {
-                self.staged.clear();
+                // The power goes before anybody can close anything.
                 let files = self.life.power_loss(luck).await;
+                self.staged.clear();
+                self.open.clear();
                 self.life = Life::start(files).await.unwrap();
+                if luck != Luck::All {
+                    self.kept.clear();
+                }
+                self.calm();
                 self.check(true).await;
             }
         }
         self
+    }
+
+    /// The disk is well again; what happened while it was not is unknown.
+    fn calm(&mut self) {
+        if std::mem::take(&mut self.is_troubled) {
+            self.kept.clear();
+        }
+    }
+
+    /// A fetch goes on with what is there, which must be right, or begins anew; writes; commits if all is there.
+    async fn fetch(&mut self, number: u8, pieces: &[Piece], close: Close) {
+        if self.open.contains_key(&number) {
+            return;
+        }
+        let (content, key) = (fetched(number), stage_key(&[number]));
+        let len = u64::try_from(content.len()).unwrap();
+        let Some(stage) = self.begin(number, &key, content).await else {
+            return;
+        };
+        let mut there = vec![false; content.len()];
+        for range in stage.present() {
+            there[positions(range)].fill(true);
+        }
+        'pieces: for piece in pieces {
+            let unit = content.len() / 32;
+            let range = piece.start * unit..content.len().min((piece.start + piece.len) * unit);
+            for at in range.clone().step_by(piece.step) {
+                let part = at..range.end.min(at + piece.step);
+                let offset = u64::try_from(at).unwrap();
+                if let Err(error) = stage.write_at(offset, &content[part.clone()]) {
+                    assert!(self.is_troubled, "{error}");
+                    break 'pieces;
+                }
+                there[part].fill(true);
+            }
+        }
+        let count = there.iter().filter(|&&is_there| is_there).count();
+        if count == content.len() {
+            let digest = Digest::sha256(content);
+            if self.life.store.commit(&stage, len, &digest).await.is_ok() {
+                self.fetched.insert(number);
+                self.kept.insert(number, 0);
+                return;
+            }
+        }
+        self.kept.insert(number, 0);
+        match close {
+            Close::Keep | Close::Drop => {
+                if matches!(close, Close::Keep) {
+                    stage.keep();
+                }
+                if !self.is_troubled {
+                    self.kept.insert(number, count);
+                }
+            }
+            Close::Discard => stage.discard(),
+            Close::Never => _ = self.open.insert(number, stage),
+        }
+    }
+
+    /// A stage for a fetch, after a look at what it holds.
+    async fn begin(&mut self, number: u8, key: &StageKey, content: &[u8]) -> Option<StagedBlob> {
+        let resumed = match self.life.store.resume(key).await {
+            Ok(resumed) => resumed,
+            Err(error) => {
+                assert!(self.is_troubled, "{error}");
+                return None;
+            }
+        };
+        let kept = resumed.iter().flat_map(|stage| stage.present());
+        let kept: u64 = kept.map(|range| range.end - range.start).sum();
+        let expected = self.kept.get(&number).copied().unwrap_or(0);
+        assert!(
+            self.is_troubled || kept >= u64::try_from(expected).unwrap(),
+            "{kept} of {expected} bytes are left"
+        );
+        let Some(stage) = resumed else {
+            let len = u64::try_from(content.len()).ok();
+            let made = self.life.store.stage(key, len).await;
+            assert!(self.is_troubled || made.is_ok(), "{made:?}");
+            return made.ok();
+        };
+        for range in stage.present() {
+            let at = positions(range);
+            let mut bytes = vec![0; at.len()];
+            match stage.read_at(range.start, &mut bytes) {
+                Ok(()) => assert!(bytes == content[at], "wrong bytes in {range:?}"),
+                Err(error) => assert!(self.is_troubled, "{error}"),
+            }
+        }
+        Some(stage)
     }
 
     async fn race(&mut self, number: u8, a: u8, b: u8) {
@@ -241,6 +414,11 @@ impl Run {
                 *possible = BTreeSet::from([found]);
             }
         }
+        for &number in &self.fetched {
+            let content = fetched(number);
+            let found = life.read(&Digest::sha256(content));
+            assert!(found.is_some_and(|bytes| bytes == content), "blob {number}");
+        }
         let mut repositories = BTreeSet::new();
         for (&number, possible) in &mut self.model.refs {
             let key = key(number);
@@ -271,8 +449,17 @@ impl Run {
         let totals = life.store.totals();
         assert_eq!(totals.blobs, u64::try_from(on_disk.len()).unwrap());
         assert_eq!(totals.bytes, u64::try_from(bytes).unwrap());
+        // Nothing but partials that can be gone on with is left over.
         let partial = life.files.data_dir().join("partial");
-        assert_eq!(std::fs::read_dir(partial).unwrap().count(), 0);
+        let names = std::fs::read_dir(partial).unwrap();
+        let names: BTreeSet<_> = names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        for name in &names {
+            let key = name.strip_suffix(".log").unwrap_or(name);
+            assert!(StageKey::parse(key).is_some(), "{names:?}");
+            assert!(names.contains(key) && names.contains(&format!("{key}.log")));
+        }
     }
 }
 
@@ -295,6 +482,10 @@ proptest! {
                 life: Life::start(files).await.unwrap(),
                 model: Model::default(),
                 staged: Vec::new(),
+                open: BTreeMap::new(),
+                kept: BTreeMap::new(),
+                fetched: BTreeSet::new(),
+                is_troubled: false,
             };
             for event in events {
                 run = run.step(event).await;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use layby::store::{Disk, Entry, Files, Space, Stat};
+use layby::store::{BootId, Disk, Entry, Files, Space, Stat};
 
 /// The layer of one life, from power-on to [`Forgetful::power_loss`].
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Forgetful {
     root: PathBuf,
     /// Where the names that may have to come back are kept; on the same file system.
     attic: PathBuf,
+    /// The run of the operating system that this life is in.
+    boot: BootId,
     state: Mutex<State>,
 }
 
@@ -52,6 +54,8 @@ struct State {
     /// Syncs of data that will fail.
     failing_syncs: u32,
     space: Option<Space>,
+    /// Bytes that the disk still takes; `None`: as many as come.
+    bytes_left: Option<usize>,
     /// What the disk surely holds under names that were changed since.
     names: BTreeMap<PathBuf, Durable>,
     contents: HashMap<(u64, u64), Content>,
@@ -89,11 +93,16 @@ struct Write {
 impl Forgetful {
     /// A layer for the data directory `data` in `dir`, which keeps its own things in `dir` too.
     pub(crate) fn new(dir: &Path) -> Arc<Self> {
+        Self::booted(dir, BootId([0; 16]))
+    }
+
+    fn booted(dir: &Path, boot: BootId) -> Arc<Self> {
         let attic = dir.join("attic");
         std::fs::create_dir_all(&attic).expect("a scratch directory");
         Arc::new(Self {
             root: dir.join("data"),
             attic,
+            boot,
             state: Mutex::default(),
         })
     }
@@ -130,6 +139,11 @@ impl Forgetful {
         self.lock().failing_syncs = count;
     }
 
+    /// Lets the disk take only so many more bytes; `None`: as many as come.
+    pub(crate) fn fill_after(&self, bytes: Option<usize>) {
+        self.lock().bytes_left = bytes;
+    }
+
     /// Tells this free space instead of the disk's.
     pub(crate) fn set_space(&self, space: Space) {
         self.lock().space = Some(space);
@@ -153,7 +167,11 @@ impl Forgetful {
             forget_bytes(&self.root, &mut contents, &mut dice);
         }
         std::fs::remove_dir_all(&self.attic).expect("the attic");
-        Self::new(self.root.parent().expect("a scratch directory"))
+        let boot = match luck {
+            Luck::All => self.boot,
+            _ => BootId((u128::from_le_bytes(self.boot.0) + 1).to_le_bytes()),
+        };
+        Self::booted(self.root.parent().expect("a scratch directory"), boot)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -219,8 +237,14 @@ impl Files for Forgetful {
         Disk.open(path)
     }
 
+    fn reopen(&self, path: &Path) -> io::Result<File> {
+        let _state = self.powered()?;
+        Disk.reopen(path)
+    }
+
     fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.change()?;
+        state.take_space(bytes.len())?;
         let before = before(file, offset, bytes.len())?;
         let durable_len = file.metadata()?.len();
         let content = state.contents.entry(id(file)?).or_insert_with(|| Content {
@@ -241,7 +265,8 @@ impl Files for Forgetful {
     }
 
     fn reserve(&self, file: &File, offset: u64, len: u64) -> io::Result<()> {
-        let _state = self.change()?;
+        let mut state = self.change()?;
+        state.take_space(0)?;
         Disk.reserve(file, offset, len)
     }
 
@@ -350,6 +375,23 @@ impl Files for Forgetful {
             Some(space) => Ok(space),
             None => Disk.space(path),
         }
+    }
+
+    fn boot_id(&self) -> io::Result<BootId> {
+        Ok(self.boot)
+    }
+}
+
+impl State {
+    /// Lets `len` bytes be written, if the disk takes them.
+    fn take_space(&mut self, len: usize) -> io::Result<()> {
+        let Some(left) = &mut self.bytes_left else {
+            return Ok(());
+        };
+        *left = left
+            .checked_sub(len.max(1))
+            .ok_or(io::ErrorKind::StorageFull)?;
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::flight::ports::{
     Blob, Blobs, BoxFuture, Chunk, FileSlice, Leave, Stage, StageError, StageId,
 };
 use crate::oci::Digest;
-use crate::store::{RoomError, StagedBlob, Store, StoredBlob};
+use crate::store::{RoomError, StageKey, StagedBlob, Store, StoredBlob};
 
 use super::blocking;
 
@@ -32,23 +32,22 @@ impl Blobs for StoreBlobs {
 
     fn resume<'a>(
         &'a self,
-        _: &'a StageId,
+        id: &'a StageId,
     ) -> BoxFuture<'a, Result<Option<Arc<dyn Stage>>, StageError>> {
-        Box::pin(async { Ok(None) })
+        Box::pin(async move {
+            let resumed = self.0.resume(&key(id)?).await.map_err(no_stage)?;
+            Ok(resumed.map(|staged| Arc::new(DiskStage(staged)) as Arc<dyn Stage>))
+        })
     }
 
     fn stage<'a>(
         &'a self,
-        _: &'a StageId,
+        id: &'a StageId,
         len: Option<u64>,
     ) -> BoxFuture<'a, Result<Arc<dyn Stage>, StageError>> {
-        let store = Arc::clone(&self.0);
         Box::pin(async move {
-            match blocking(move || store.stage(len)).await? {
-                Ok(staged) => Ok(Arc::new(DiskStage { staged, len }) as Arc<dyn Stage>),
-                Err(RoomError::NoRoom { needed }) => Err(StageError::NoRoom { needed }),
-                Err(RoomError::Io(error)) => Err(StageError::Io(error)),
-            }
+            let staged = self.0.stage(&key(id)?, len).await.map_err(no_stage)?;
+            Ok(Arc::new(DiskStage(staged)) as Arc<dyn Stage>)
         })
     }
 
@@ -59,7 +58,7 @@ impl Blobs for StoreBlobs {
         digest: &'a Digest,
     ) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move {
-            let Some(DiskStage { staged, .. }) = stage.as_any().downcast_ref() else {
+            let Some(DiskStage(staged)) = stage.as_any().downcast_ref() else {
                 return Err(io::Error::other(
                     "a stage of another store cannot be committed",
                 ));
@@ -88,39 +87,52 @@ impl Blob for DiskBlob {
 }
 
 #[derive(Debug)]
-struct DiskStage {
-    staged: StagedBlob,
-    len: Option<u64>,
-}
+struct DiskStage(StagedBlob);
 
 impl Stage for DiskStage {
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.staged.write_at(offset, bytes)
-    }
-
     fn len(&self) -> Option<u64> {
-        self.len
+        self.0.len()
     }
 
     fn present(&self) -> Vec<Range<u64>> {
-        Vec::new()
+        self.0.present().to_vec()
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, bytes)
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.staged.read_at(offset, buffer)
+        self.0.read_at(offset, buffer)
     }
-
-    // It is removed when it is dropped.
-    fn close(&self, _: Leave) {}
 
     fn chunk(&self, range: Range<u64>) -> Chunk {
         Chunk::File(FileSlice {
-            file: self.staged.file(),
+            file: self.0.file(),
             range,
         })
     }
 
+    fn close(&self, leave: Leave) {
+        match leave {
+            Leave::Resumable => self.0.keep(),
+            Leave::Nothing => self.0.discard(),
+        }
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+fn key(id: &StageId) -> io::Result<StageKey> {
+    StageKey::parse(id.as_str())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a stage has no such id"))
+}
+
+fn no_stage(error: RoomError) -> StageError {
+    match error {
+        RoomError::NoRoom { needed } => StageError::NoRoom { needed },
+        RoomError::Io(error) => StageError::Io(error),
     }
 }

@@ -2,6 +2,7 @@
 //! the power goes is in `tests/model/`.
 
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, symlink};
 use std::time::SystemTime;
 
@@ -10,6 +11,8 @@ use super::*;
 mod blobs;
 mod opening;
 mod records;
+mod resume;
+mod room;
 
 /// A store in a directory of its own.
 struct Fixture {
@@ -40,11 +43,11 @@ impl Fixture {
         }
     }
 
-    /// Ends this store and opens the next on the same directory.
-    async fn restart(mut self) -> Self {
+    /// Ends this store and opens the next, which may hold `max_size` bytes.
+    async fn restart_with(mut self, max_size: Option<u64>) -> Self {
         self.stop().await;
         let (tasks, metrics) = (Tasks::new(), Arc::default());
-        let store = open_in(self.dir.path(), None, &self.clock, &metrics, &tasks).await;
+        let store = open_in(self.dir.path(), max_size, &self.clock, &metrics, &tasks).await;
         Self {
             store: store.unwrap(),
             metrics,
@@ -53,14 +56,42 @@ impl Fixture {
         }
     }
 
+    /// Ends this store and opens the next on the same directory.
+    async fn restart(self) -> Self {
+        self.restart_with(None).await
+    }
+
     async fn stop(&mut self) {
         self.tasks.stop();
         assert!(self.tasks.drained(Duration::from_mins(1)).await);
     }
 
+    /// A stage under a name of its own.
+    async fn stage(&self, len: Option<u64>) -> Result<StagedBlob, RoomError> {
+        let name = fastrand::u128(..).to_le_bytes();
+        self.store.stage(&stage_key(&name), len).await
+    }
+
+    /// Leaves a partial of `len` bytes of [`content`], whole but for its last byte.
+    async fn leave(&self, name: &[u8], len: u64) {
+        let stage = self.store.stage(&stage_key(name), Some(len)).await.unwrap();
+        stage.write_at(0, &content(0..len - 1)).unwrap();
+        drop(stage);
+        self.settled(name).await;
+    }
+
+    /// Waits until nobody holds a stage.
+    async fn settled(&self, name: &[u8]) {
+        drop(self.store.partials.shelf.take(stage_key(name)).await);
+    }
+
+    async fn resume(&self, name: &[u8]) -> Option<StagedBlob> {
+        self.store.resume(&stage_key(name)).await.unwrap()
+    }
+
     async fn commit(&self, content: &[u8]) -> io::Result<Digest> {
         let len = u64::try_from(content.len()).unwrap();
-        let stage = self.store.stage(Some(len))?;
+        let stage = self.stage(Some(len)).await?;
         stage.write_at(0, content)?;
         let digest = Digest::sha256(content);
         self.store.commit(&stage, len, &digest).await?;
@@ -115,6 +146,18 @@ async fn error_of_open(dir: &Path) -> OpenError {
     open_in(dir, None, &clock, &metrics, &tasks)
         .await
         .unwrap_err()
+}
+
+/// Bytes that tell where they belong.
+fn content(range: Range<u64>) -> Vec<u8> {
+    range
+        .map(|at| (at * 0x9e37_79b9).to_le_bytes()[3])
+        .collect()
+}
+
+/// The key that belongs to `name`.
+fn stage_key(name: &[u8]) -> StageKey {
+    StageKey::parse(Digest::sha256(name).encoded()).unwrap()
 }
 
 fn key(repository: &str, kind: RefKind) -> RefKey {

@@ -6,11 +6,18 @@ use super::*;
 async fn a_start_removes_what_the_last_life_left_unfinished_and_nothing_else() {
     let fixture = Fixture::new().await;
     let partial = fixture.store.layout.partial_dir();
-    let stage = fixture.store.stage(None).unwrap();
+    let [bare, log, both] = [b"a", b"b", b"c"].map(|name| stage_key(name));
+    for name in [
+        "fedcba9876543210".to_owned(),
+        bare.to_string(),
+        format!("{log}.log"),
+        both.to_string(),
+        format!("{both}.log"),
+    ] {
+        fs::write(partial.join(name), "what a log never says").unwrap();
+    }
     fs::write(partial.join("notes.txt"), "foreign").unwrap();
     fs::create_dir(partial.join("0123456789abcdef")).unwrap();
-    // As after a kill: nobody drops the stage.
-    std::mem::forget(stage);
     let fixture = fixture.restart().await;
     assert_eq!(fixture.partial_files(), 2);
 }

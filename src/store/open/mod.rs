@@ -1,16 +1,21 @@
 //! Taking a data directory into use: making it, locking it, knowing its format, tidying up after the last life.
 
+mod leftovers;
+
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::files::{Files, Kind, open_regular};
-use super::layout::{self, Layout, PartialId};
+use crate::runtime::Clock;
+
+use crate::store::files::{Files, open_regular};
+use crate::store::layout::{Layout, PartialId};
+use crate::store::partial::{BootId, StageKey};
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +78,26 @@ pub(super) struct Opened {
     /// Holds the lock.
     pub(super) lock: File,
     pub(super) instance_id: String,
+    pub(super) boot: BootId,
+    /// What a later fetch may go on with.
+    pub(super) partials: Vec<Left>,
+}
+
+/// A partial that an earlier life has left.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) key: StageKey,
+    /// When it was last written to.
+    pub(super) since: SystemTime,
+    /// Bytes that it takes on disk.
+    pub(super) allocated: u64,
 }
 
 /// Takes the directory into use; waits for `lock_wait` while another process holds it.
 pub(super) async fn open(
     files: &Arc<dyn Files>,
     layout: &Layout,
+    clock: &Clock,
     lock_wait: Duration,
 ) -> Result<Opened, OpenError> {
     let give_up = Instant::now() + lock_wait;
@@ -105,9 +124,8 @@ pub(super) async fn open(
         }
         tokio::time::sleep_until(give_up.min(now + LOCK_RETRY)).await;
     };
-    let (files, task_layout) = (Arc::clone(files), layout.clone());
-    let instance_id = blocking(layout, move || prepare(&*files, &task_layout)).await?;
-    Ok(Opened { lock, instance_id })
+    let (files, task_layout, now) = (Arc::clone(files), layout.clone(), clock.now());
+    blocking(layout, move || prepare(&*files, &task_layout, lock, now)).await
 }
 
 async fn blocking<T: Send + 'static>(
@@ -145,12 +163,16 @@ fn create_root(files: &dyn Files, dir: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Everything that needs the lock. Returns the instance id.
-fn prepare(files: &dyn Files, layout: &Layout) -> Result<String, OpenError> {
+/// Everything that needs the lock.
+fn prepare(
+    files: &dyn Files,
+    layout: &Layout,
+    lock: File,
+    now: SystemTime,
+) -> Result<Opened, OpenError> {
     // First of all: what a later version has written is not for this one to tidy.
     let identity = read_identity(files, layout)?;
-    let partial = layout.partial_dir();
-    for dir in [layout.blobs_dir(), layout.refs_dir(), partial.clone()] {
+    for dir in [layout.blobs_dir(), layout.refs_dir(), layout.partial_dir()] {
         match files.create_dir(&dir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(failed("create", &dir)(error));
@@ -162,32 +184,41 @@ fn prepare(files: &dyn Files, layout: &Layout) -> Result<String, OpenError> {
     files
         .sync_dir(layout.root())
         .map_err(failed("sync", layout.root()))?;
-    remove_leftovers(files, &partial)?;
-    match identity {
-        Some(identity) => Ok(identity.instance),
-        None => write_identity(files, layout),
+    let partials = leftovers::sort_out(files, layout, now)?;
+    let instance_id = if let Some(identity) = identity {
+        identity.instance
+    } else {
+        sync_above(files, layout.root());
+        write_identity(files, layout)?
+    };
+    Ok(Opened {
+        lock,
+        instance_id,
+        boot: boot_id(files),
+        partials,
+    })
+}
+
+/// Makes the names of the data directory and of those above it durable: an earlier life may have made them, and ended
+/// before it synced them. Where an operator made them, it may not be allowed to, and need not.
+fn sync_above(files: &dyn Files, root: &Path) {
+    for dir in root.ancestors().skip(1) {
+        let dir = if dir.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            dir
+        };
+        if let Err(error) = files.sync_dir(dir) {
+            tracing::debug!(path = %dir.display(), %error, "directory above the data directory not synced");
+        }
     }
 }
 
-/// Removes what the last life did not finish.
-fn remove_leftovers(files: &dyn Files, partial: &Path) -> Result<(), OpenError> {
-    let mut removed = 0_usize;
-    for entry in files.list(partial).map_err(failed("list", partial))? {
-        let path = partial.join(&entry.name);
-        if entry.kind == Kind::File && layout::is_partial(&entry.name) {
-            files.unlink(&path).map_err(failed("remove", &path))?;
-            removed += 1;
-        } else {
-            tracing::warn!(path = %path.display(), "not put there by layby; left alone");
-        }
-    }
-    if removed > 0 {
-        tracing::info!(
-            count = removed,
-            "unfinished files of the last run were removed"
-        );
-    }
-    Ok(())
+fn boot_id(files: &dyn Files) -> BootId {
+    files.boot_id().unwrap_or_else(|error| {
+        tracing::debug!(%error, "the boot id is not known; what is resumed will be read back first");
+        BootId(fastrand::u128(..).to_le_bytes())
+    })
 }
 
 fn read_identity(files: &dyn Files, layout: &Layout) -> Result<Option<Identity>, OpenError> {
@@ -258,7 +289,7 @@ fn write_identity(files: &dyn Files, layout: &Layout) -> Result<String, OpenErro
     Ok(identity.instance)
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let path = path.to_owned();
     move |source| OpenError::Io {
         action,

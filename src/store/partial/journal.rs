@@ -1,0 +1,140 @@
+//! The log of a partial, as a file that grows.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::blocks::Blocks;
+use super::log::{Block, HEADER_LEN, LogHeader, RECORD_LEN};
+use crate::store::files::{Files, at};
+
+/// Notes what was written to a partial.
+///
+/// Nobody's write fails because of it: what it cannot note, a later fetch asks for again.
+#[derive(Debug)]
+pub(super) struct Journal {
+    files: Arc<dyn Files>,
+    path: PathBuf,
+    file: File,
+    /// Where the next record goes.
+    end: u64,
+    /// It grows no further than this.
+    most: u64,
+    blocks: Blocks,
+    /// Blocks that are done and not in the file yet.
+    done: Vec<Block>,
+}
+
+impl Journal {
+    /// Begins a log at `path`, where nothing is.
+    pub(super) fn create(
+        files: Arc<dyn Files>,
+        path: PathBuf,
+        header: LogHeader,
+    ) -> io::Result<Self> {
+        let file = files
+            .create(&path)
+            .map_err(|error| at("create", &path, &error))?;
+        let mut journal = Self {
+            files,
+            path,
+            file,
+            end: 0,
+            most: LEAST_LIMIT.saturating_add(header.len / BYTES_PER_LOG_BYTE),
+            blocks: Blocks::default(),
+            done: Vec::new(),
+        };
+        match journal.append(&header.encode()) {
+            Ok(()) => Ok(journal),
+            Err(error) => {
+                // Nobody knows of it yet; the next start removes what is left.
+                let _ = journal.files.unlink(&journal.path);
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes that `bytes`, at `offset`, are in the file: the kernel has them, so that a killed process loses nothing.
+    pub(super) fn written(&mut self, offset: u64, bytes: &[u8]) {
+        self.blocks.add(offset, bytes, &mut self.done);
+        self.write_done();
+    }
+
+    /// Notes all that was written.
+    pub(super) fn flush(&mut self) {
+        self.blocks.finish(&mut self.done);
+        self.write_done();
+    }
+
+    /// Takes over a block from an earlier log.
+    pub(super) fn copy(&mut self, block: Block) -> io::Result<()> {
+        self.done.push(block);
+        if self.done.len() < COPIED_AT_ONCE {
+            return Ok(());
+        }
+        self.append_done()
+    }
+
+    /// Ends the copying, and moves the log to `path`, in place of the earlier one.
+    pub(super) fn replace(&mut self, path: PathBuf) -> io::Result<()> {
+        self.append_done()?;
+        self.files
+            .rename(&self.path, &path)
+            .map_err(|error| at("move a finished file to", &path, &error))?;
+        self.path = path;
+        Ok(())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it names any block.
+    pub(super) fn is_empty(&self) -> bool {
+        self.end <= u64::try_from(HEADER_LEN).unwrap_or(u64::MAX)
+    }
+
+    fn write_done(&mut self) {
+        if let Err(error) = self.append_done() {
+            // It will not be tried again for these blocks; the next ones may fit.
+            tracing::debug!(%error, "part of an unfinished blob could not be noted");
+        }
+    }
+
+    fn append_done(&mut self) -> io::Result<()> {
+        if self.done.is_empty() {
+            return Ok(());
+        }
+        let mut records = Vec::with_capacity(self.done.len() * RECORD_LEN);
+        for block in self.done.drain(..) {
+            block.encode_into(&mut records);
+        }
+        self.append(&records)
+    }
+
+    /// Writes whole records. Where that fails, the next ones take their place.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let end = self
+            .end
+            .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        if end > self.most {
+            return Err(io::Error::other("the log is as long as it may be"));
+        }
+        self.files
+            .write_at(&self.file, self.end, bytes)
+            .map_err(|error| at("write to", &self.path, &error))?;
+        self.end = end;
+        Ok(())
+    }
+}
+
+/// A log may be as long as this …
+const LEAST_LIMIT: u64 = 1 << 20;
+
+/// … and a byte more for so many bytes of the blob. Blocks of a natural size take a hundredth of it; the bound is for
+/// who writes byte by byte.
+const BYTES_PER_LOG_BYTE: u64 = 64;
+
+/// Records copied in one write.
+const COPIED_AT_ONCE: usize = 2048;

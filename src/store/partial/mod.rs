@@ -1,0 +1,290 @@
+//! Blobs on their way in. A stage is a file in `partial/` that a fetch writes to; when it is closed without a commit and
+//! a log tells which of its bytes are good, it stays there as a *partial*, idle, until a later fetch goes on with it, a
+//! day has passed, or its room is needed.
+//!
+//! Owns the files in `partial/`, their logs, and who may write to them. Never publishes anything: that is the commit's.
+//! Imports the rest of the store as far as it concerns files, paths, room and chores.
+
+mod blocks;
+mod journal;
+mod log;
+mod recover;
+mod shelf;
+mod stage;
+mod write_back;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::chores::Chore;
+use super::files::{Files, at, is_full, regular};
+use super::layout::{Layout, PartialId};
+use super::room::{Reservation, Room, RoomError};
+
+pub use log::{Block, BootId, LogHeader, MAX_BLOCK, checksum};
+pub use shelf::StageKey;
+pub use stage::StagedBlob;
+
+pub(super) use recover::logged_len;
+pub(super) use shelf::{ABANDONED_AFTER, Hold, Idle, Shelf, is_older, remove};
+pub(super) use stage::{Committing, Fate, Stage, Writing};
+pub(super) use write_back::WriteBack;
+
+use journal::Journal;
+use recover::Recovered;
+use stage::{Phase, STEP, set_aside};
+
+/// Makes stages.
+#[derive(Debug, Clone)]
+pub(super) struct Partials {
+    pub(super) files: Arc<dyn Files>,
+    pub(super) layout: Layout,
+    pub(super) room: Arc<Room>,
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) chores: UnboundedSender<Chore>,
+    pub(super) boot: BootId,
+    /// The data directory's lock, as long as the store may write.
+    pub(super) lock: Weak<File>,
+}
+
+/// What a stage is made of.
+struct Parts {
+    hold: Option<Arc<Hold>>,
+    path: PathBuf,
+    log: Option<PathBuf>,
+    file: File,
+    len: Option<u64>,
+    present: Vec<Range<u64>>,
+    journal: Option<Journal>,
+    space: Arc<Reservation>,
+}
+
+impl Partials {
+    /// What lies under `key`, with the bytes that are good. See [`super::Store::resume`].
+    pub(super) async fn resume(&self, key: StageKey) -> Result<Option<StagedBlob>, RoomError> {
+        let hold = Arc::new(self.shelf.take(key).await);
+        let Some(idle) = hold.idle() else {
+            return Ok(None);
+        };
+        let this = self.clone();
+        self.admit(move || this.reopen(&hold, &idle)).await
+    }
+
+    /// A new stage under `key`. See [`super::Store::stage`].
+    pub(super) async fn stage(
+        &self,
+        key: StageKey,
+        len: Option<u64>,
+    ) -> Result<StagedBlob, RoomError> {
+        let hold = Arc::new(self.shelf.take(key).await);
+        let this = self.clone();
+        self.admit(move || {
+            hold.clear()?;
+            this.make(Some(Arc::clone(&hold)), len)
+        })
+        .await
+    }
+
+    /// A stage of `len` bytes that nobody will resume. See [`super::Store::put_blob`].
+    pub(super) async fn scratch(&self, len: u64) -> Result<StagedBlob, RoomError> {
+        let this = self.clone();
+        self.admit(move || this.make(None, Some(len))).await
+    }
+
+    /// Does `work`, which blocks. While it is not known how much is stored, and too little room may be a wrong guess, it
+    /// is done again when that is known.
+    async fn admit<T: Send + 'static>(
+        &self,
+        work: impl Fn() -> Result<T, RoomError> + Send + Sync + 'static,
+    ) -> Result<T, RoomError> {
+        let work = Arc::new(work);
+        let first = Arc::clone(&work);
+        match blocking(move || first()).await {
+            Err(RoomError::NoRoom { .. }) if self.room.is_guessing() => {
+                // If it is not known then, the guess counts.
+                let _ = tokio::time::timeout(COUNT_WAIT, self.room.counted()).await;
+                blocking(move || work()).await
+            }
+            other => other,
+        }
+    }
+
+    fn make(&self, hold: Option<Arc<Hold>>, len: Option<u64>) -> Result<StagedBlob, RoomError> {
+        let needed = len.unwrap_or(LEAST_CLAIM);
+        let space = Arc::new(self.room.reserve(needed)?);
+        let made = self.create(hold, len, space);
+        made.map(StagedBlob::new)
+            .map_err(|error| no_room_if_full(error, needed))
+    }
+
+    fn create(
+        &self,
+        hold: Option<Arc<Hold>>,
+        len: Option<u64>,
+        space: Arc<Reservation>,
+    ) -> io::Result<Stage> {
+        let kept_len = len.filter(|&len| len >= LEAST_KEPT);
+        let (path, log) = match (&hold, kept_len) {
+            (Some(hold), Some(len)) => (
+                self.layout.stage(hold.key()),
+                Some((self.layout.stage_log(hold.key()), len)),
+            ),
+            _ => (self.layout.partial(PartialId::random()), None),
+        };
+        let file = self.room.with_space(|| self.files.create(&path));
+        let file = file.map_err(|error| at("create", &path, &error))?;
+        let made = log
+            .as_ref()
+            .map(|(log, len)| self.room.with_space(|| self.begin_log(log, *len)))
+            .transpose()
+            .and_then(|journal| {
+                self.ready(Parts {
+                    hold,
+                    path: path.clone(),
+                    log: log.as_ref().map(|(log, _)| log.clone()),
+                    file,
+                    len,
+                    present: Vec::new(),
+                    journal,
+                    space,
+                })
+            });
+        if made.is_err() {
+            let log = log.as_ref().map(|(log, _)| log);
+            for path in log.into_iter().chain([&path]) {
+                // Where that fails, the next start will try again.
+                let _ = remove(&*self.files, path);
+            }
+        }
+        made
+    }
+
+    fn begin_log(&self, path: &Path, len: u64) -> io::Result<Journal> {
+        let header = LogHeader {
+            boot: self.boot,
+            len,
+        };
+        Journal::create(Arc::clone(&self.files), path.to_owned(), header)
+    }
+
+    /// Goes on with an idle partial; `None`, and it is gone, where nothing of it is good.
+    fn reopen(&self, hold: &Arc<Hold>, idle: &Idle) -> Result<Option<StagedBlob>, RoomError> {
+        let log = self.layout.stage_log(hold.key());
+        let Some(len) = logged_len(&*self.files, &log)? else {
+            hold.clear()?;
+            return Ok(None);
+        };
+        let before = idle.space.held();
+        self.room.grow(&idle.space, len)?;
+        let reopened = self.recover(hold, idle, log);
+        if !matches!(reopened, Ok(Some(_))) {
+            idle.space.settle(before);
+        }
+        match reopened {
+            Ok(Some(stage)) => {
+                // From here on its end says what it leaves.
+                hold.leave(None);
+                Ok(Some(StagedBlob::new(stage)))
+            }
+            Ok(None) => {
+                hold.clear()?;
+                Ok(None)
+            }
+            Err(error) => Err(no_room_if_full(error, len)),
+        }
+    }
+
+    fn recover(&self, hold: &Arc<Hold>, idle: &Idle, log: PathBuf) -> io::Result<Option<Stage>> {
+        let path = self.layout.stage(hold.key());
+        let Some((file, _)) = regular(&*self.files, &path, self.files.reopen(&path))? else {
+            return Ok(None);
+        };
+        let scratch = self.layout.partial(PartialId::random());
+        let recovered = recover::recover(&self.files, &file, &log, &scratch, self.boot)?;
+        let Some(Recovered {
+            len,
+            present,
+            journal,
+        }) = recovered
+        else {
+            return Ok(None);
+        };
+        let stage = self.ready(Parts {
+            hold: Some(Arc::clone(hold)),
+            path,
+            log: Some(log),
+            file,
+            len: Some(len),
+            present,
+            journal,
+            space: Arc::clone(&idle.space),
+        })?;
+        Ok(Some(stage))
+    }
+
+    /// A stage that has space for its first bytes: a disk that takes names but no bytes is found out now, not when
+    /// somebody waits for them.
+    fn ready(&self, parts: Parts) -> io::Result<Stage> {
+        let Some(lock) = self.lock.upgrade() else {
+            return Err(io::Error::other("the store has stopped"));
+        };
+        let first = parts.present.first().filter(|first| first.start == 0);
+        let step = first.map_or(0, |first| first.end) / STEP;
+        let writing = Writing {
+            hold: parts.hold,
+            journal: parts.journal,
+            steps: BTreeSet::from([step]),
+            dirty: 0,
+            lock,
+        };
+        let stage = Stage {
+            files: Arc::clone(&self.files),
+            room: Arc::clone(&self.room),
+            chores: self.chores.clone(),
+            path: parts.path,
+            log: parts.log,
+            file: Arc::new(parts.file),
+            len: parts.len,
+            present: parts.present,
+            space: parts.space,
+            write_back: Arc::default(),
+            phase: Mutex::new(Phase::Open(Box::new(writing))),
+            is_removed: AtomicBool::new(false),
+        };
+        set_aside(&stage, step)?;
+        Ok(stage)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RoomError> + Send + 'static,
+) -> Result<T, RoomError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(io::Error::other)?
+}
+
+fn no_room_if_full(error: io::Error, needed: u64) -> RoomError {
+    if is_full(&error) {
+        RoomError::NoRoom { needed }
+    } else {
+        RoomError::Io(error)
+    }
+}
+
+/// Smaller blobs are fetched again from the start: they have no log, and are not kept.
+const LEAST_KEPT: u64 = 1 << 20;
+
+/// Claimed for a blob whose length nobody knows, so that a full disk is found out at once.
+const LEAST_CLAIM: u64 = 1;
+
+/// How long a pull waits until it is known how much is stored.
+const COUNT_WAIT: Duration = Duration::from_secs(5);

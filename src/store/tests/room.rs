@@ -1,0 +1,72 @@
+//! What is given way to what, when there is no room.
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+
+#[tokio::test]
+async fn partials_count_and_are_the_first_to_go_the_oldest_first() {
+    let fixture = Fixture::with_max_size(Some(8 * MIB)).await;
+    fixture.store.scanned().await;
+    for name in [b"a", b"b", b"c"] {
+        fixture.leave(name, 2 * MIB).await;
+        fixture.clock.advance(Duration::from_mins(1));
+    }
+    let count = |fixture: &Fixture| fixture.partial_files() / 2;
+    // More than there is room for at all takes nothing away.
+    assert!(fixture.stage(Some(9 * MIB)).await.is_err());
+    assert_eq!(count(&fixture), 3);
+    let stage = fixture.stage(Some(4 * MIB)).await.unwrap();
+    assert_eq!(count(&fixture), 2 + 1);
+    assert!(fixture.resume(b"a").await.is_none(), "the oldest");
+    let held = fixture.resume(b"b").await.unwrap();
+    assert!(matches!(
+        fixture.stage(Some(4 * MIB)).await,
+        Err(RoomError::NoRoom { .. })
+    ));
+    assert_eq!(count(&fixture), 3, "one idle would not have been enough");
+    drop(stage);
+    drop(held);
+}
+
+#[tokio::test]
+async fn partials_of_an_earlier_life_count() {
+    let fixture = Fixture::new().await;
+    fixture.leave(b"a", 2 * MIB).await;
+    let fixture = fixture.restart_with(Some(3 * MIB)).await;
+    fixture.store.scanned().await;
+    let held = fixture.resume(b"a").await.unwrap();
+    assert!(fixture.stage(Some(2 * MIB)).await.is_err());
+    held.discard();
+    drop(held);
+    // What it took is free before its name is.
+    fixture.settled(b"a").await;
+    fixture.stage(Some(3 * MIB)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_partial_that_there_is_no_room_to_complete_stays_for_later() {
+    let fixture = Fixture::with_max_size(Some(24 * MIB)).await;
+    fixture.store.scanned().await;
+    let key = stage_key(b"a");
+    let stage = fixture.store.stage(&key, Some(20 * MIB)).await.unwrap();
+    stage.write_at(0, &content(0..MIB)).unwrap();
+    drop(stage);
+    fixture.settled(b"a").await;
+    let digest = fixture.commit(&vec![1; 10 << 20]).await.unwrap();
+    let answer = fixture.store.resume(&key).await;
+    assert!(matches!(answer, Err(RoomError::NoRoom { .. })));
+    assert!(fixture.store.remove_blob(&digest).await.unwrap());
+    assert_eq!(fixture.resume(b"a").await.unwrap().present(), [0..MIB]);
+}
+
+#[tokio::test]
+async fn what_is_stored_is_waited_for_rather_than_guessed_wrong() {
+    let fixture = Fixture::new().await;
+    fixture.commit(&content(0..MIB)).await.unwrap();
+    // The file system holds more than this; the data directory does not.
+    let fixture = fixture.restart_with(Some(2 * MIB)).await;
+    fixture.stage(Some(MIB)).await.unwrap();
+    let fixture = fixture.restart_with(Some(2 * MIB)).await;
+    assert!(fixture.stage(Some(MIB + 1)).await.is_err());
+}
