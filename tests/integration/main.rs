@@ -16,6 +16,7 @@ mod moved;
 mod offline;
 mod outages;
 mod peers;
+mod resume;
 mod routing;
 mod support;
 mod tags;

@@ -12,6 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::message::{Download, End, Head, Reply, Request};
 use super::soon;
+use crate::fake::Content;
 
 /// Asks for `target` on a new connection.
 pub(crate) async fn get(address: SocketAddr, target: impl Into<String>) -> Reply {
@@ -24,6 +25,18 @@ pub(crate) async fn download(address: SocketAddr, target: impl Into<String>) -> 
     wire.send(&Request::get(target)).await;
     let head = wire.head().await;
     wire.hash_rest(head).await
+}
+
+/// Asks for a blob on a new connection, and compares it with what it should be as it comes, which costs less than to hash
+/// it; fails unless all of it comes and is right.
+pub(crate) async fn pull(address: SocketAddr, target: impl Into<String>, content: &Content) {
+    let mut wire = Wire::connect(address).await;
+    wire.send(&Request::get(target)).await;
+    let head = wire.head().await;
+    assert_eq!(head.status, 200, "{}", head.raw);
+    let at = wire.compare_rest(content, 0).await;
+    let ended = (at, wire.ended());
+    assert_eq!(ended, (content.len(), End::Complete), "{}", head.raw);
 }
 
 /// A connection.
@@ -274,6 +287,23 @@ impl Wire {
             start,
             end: self.ended(),
         }
+    }
+
+    /// Compares the rest of the body with `content` from `at` on, and returns where it ended; fails where a byte is
+    /// another.
+    pub(crate) async fn compare_rest(&mut self, content: &Content, mut at: u64) -> u64 {
+        while let Some(bytes) = self.some(u64::MAX).await {
+            let end = at + bytes.len() as u64;
+            assert!(end <= content.len(), "more than {}", content.digest());
+            let is_right = bytes == content.read(at..end);
+            assert!(
+                is_right,
+                "wrong between {at} and {end} of {}",
+                content.digest()
+            );
+            at = end;
+        }
+        at
     }
 
     /// How the body ended.

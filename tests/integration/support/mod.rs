@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-pub(crate) use client::{Wire, download, get};
+pub(crate) use client::{Wire, download, get, pull};
 pub(crate) use disk::{committed, verify_committed};
 pub(crate) use http2::Http2;
 pub(crate) use identity::Identity;
