@@ -8,6 +8,7 @@ mod cold;
 mod crash;
 mod deletions;
 mod fake;
+mod far_ranges;
 mod lies;
 mod lists;
 mod log;
