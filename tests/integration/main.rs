@@ -9,6 +9,7 @@ mod crash;
 mod deletions;
 mod fake;
 mod far_ranges;
+mod full_disk;
 mod lies;
 mod lists;
 mod log;
