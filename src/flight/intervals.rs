@@ -47,6 +47,12 @@ impl Intervals {
         self.0.last().map_or(0, |have| have.end)
     }
 
+    /// The intervals in order.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = Range<u64>> {
+        self.0.iter().cloned()
+    }
+
     /// Number of bytes.
     pub(super) fn len(&self) -> u64 {
         self.0.iter().map(|have| have.end - have.start).sum()

@@ -71,14 +71,18 @@ impl Leader {
                 Duty::Commit => self.commit().await.map(ControlFlow::Continue),
                 Duty::Leave => Ok(ControlFlow::Break(())),
             };
-            duty = match done {
-                Ok(ControlFlow::Continue(())) => duty.done(),
-                Ok(ControlFlow::Break(())) => Duty::OVER,
-                Err(why) => {
-                    self.failed(why);
-                    Duty::OVER
-                }
-            };
+            if let Ok(ControlFlow::Continue(())) = done {
+                duty = duty.done();
+                continue;
+            }
+            // What came is worth keeping.
+            if let Some(line) = &self.line {
+                line.writer.idle().await;
+            }
+            if let Err(why) = done {
+                self.failed(why);
+            }
+            duty = Duty::OVER;
         }
     }
 
