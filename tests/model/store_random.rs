@@ -350,7 +350,7 @@ impl Run {
                 return None;
             }
         };
-        let kept = resumed.iter().flat_map(|stage| stage.present());
+        let kept = resumed.iter().flat_map(StagedBlob::present);
         let kept: u64 = kept.map(|range| range.end - range.start).sum();
         let expected = self.kept.get(&number).copied().unwrap_or(0);
         assert!(

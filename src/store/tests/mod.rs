@@ -155,6 +155,11 @@ fn content(range: Range<u64>) -> Vec<u8> {
         .collect()
 }
 
+/// One range and no other.
+fn only(range: Range<u64>) -> Vec<Range<u64>> {
+    std::iter::once(range).collect()
+}
+
 /// The key that belongs to `name`.
 fn stage_key(name: &[u8]) -> StageKey {
     StageKey::parse(Digest::sha256(name).encoded()).unwrap()

@@ -57,7 +57,7 @@ async fn a_partial_that_there_is_no_room_to_complete_stays_for_later() {
     let answer = fixture.store.resume(&key).await;
     assert!(matches!(answer, Err(RoomError::NoRoom { .. })));
     assert!(fixture.store.remove_blob(&digest).await.unwrap());
-    assert_eq!(fixture.resume(b"a").await.unwrap().present(), [0..MIB]);
+    assert_eq!(fixture.resume(b"a").await.unwrap().present(), only(0..MIB));
 }
 
 #[tokio::test]
