@@ -19,6 +19,8 @@ mod wreck;
 mod writer;
 
 #[cfg(test)]
+pub(crate) mod conformance;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,9 @@ mod registry;
 mod store;
 mod upstream;
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 
 pub(super) use records::StoreRecords;

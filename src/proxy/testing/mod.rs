@@ -1,5 +1,6 @@
 //! A scripted upstream and a disk in memory, for the tests of the decisions.
 
+mod conformance;
 mod records;
 mod registry;
 
@@ -27,6 +28,7 @@ use super::membership::Membership;
 use super::ports::{Records, Registry};
 use super::tags::Tags;
 
+pub(super) use conformance::records_conform;
 pub(super) use records::FakeRecords;
 pub(super) use registry::FakeRegistry;
 

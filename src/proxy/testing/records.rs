@@ -189,3 +189,8 @@ impl Records for FakeRecords {
         })
     }
 }
+
+#[tokio::test]
+async fn records_in_memory_keep_the_contract() {
+    super::records_conform(&FakeRecords::default()).await;
+}
