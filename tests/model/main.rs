@@ -7,3 +7,4 @@ mod forgetful;
 mod store;
 mod store_power;
 mod store_random;
+mod store_resume;

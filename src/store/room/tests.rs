@@ -1,6 +1,7 @@
 use super::*;
 use crate::store::files::Disk;
 use crate::store::layout::Layout;
+use crate::store::partial::{Idle, StageKey};
 
 fn room(max_size: Option<u64>, min_free: MinFree) -> Room {
     let usage = Arc::new(Usage::new(Arc::default()));
@@ -34,4 +35,75 @@ fn what_must_stay_free_is_not_given_away() {
         assert!(room.reserve(1).is_err(), "{min_free:?}");
         assert!(room.reserve(0).is_ok(), "{min_free:?}");
     }
+}
+
+fn snapshot(available: u64, ever_landed: u64) -> Snapshot {
+    let total = 1000;
+    Snapshot {
+        taken: Instant::now(),
+        space: Space { total, available },
+        ever_landed,
+    }
+}
+
+#[test]
+fn what_lands_is_neither_counted_twice_nor_forgotten_before_the_file_system_is_asked_again() {
+    let room = room(None, MinFree::Bytes(0));
+    let (first, second) = (
+        Reservation::nothing(&room.claims),
+        Reservation::nothing(&room.claims),
+    );
+    let claim = |snapshot: &Snapshot, more| room.claim_by(snapshot, &second, more, 0);
+    let before = snapshot(100, 0);
+    assert_eq!(room.claim_by(&before, &first, 100, 0), Verdict::Fits);
+    first.land(60);
+    assert_eq!(claim(&before, 1), Verdict::TooMuch);
+    let after = snapshot(40, 60);
+    assert_eq!(claim(&after, 1), Verdict::TooMuch);
+    // Committed: what landed stays where it is.
+    first.release();
+    assert_eq!(claim(&after, 41), Verdict::TooMuch);
+    assert_eq!(claim(&after, 40), Verdict::Fits);
+}
+
+#[test]
+fn only_what_would_help_is_asked_to_go() {
+    let room = room(Some(500), MinFree::Bytes(10));
+    let mine = Reservation::nothing(&room.claims);
+    let idle = room.adopt(300);
+    let verdict =
+        |available, more| room.claim_by(&snapshot(available, 300), &mine, more, idle.held());
+    assert_eq!(verdict(100, 91), Verdict::Crowded);
+    assert_eq!(verdict(100, 391), Verdict::TooMuch);
+    assert_eq!(verdict(900, 201), Verdict::Crowded);
+    assert_eq!(verdict(900, 501), Verdict::TooMuch);
+    assert_eq!(verdict(900, 200), Verdict::Fits);
+}
+
+#[test]
+fn a_disk_that_is_full_for_no_known_reason_is_tried_again_as_long_as_an_idle_partial_goes() {
+    let room = room(None, MinFree::Bytes(0));
+    for name in [b"a", b"b"] {
+        let key = StageKey::parse(crate::oci::Digest::sha256(name).encoded()).unwrap();
+        let space = Arc::new(room.adopt(10));
+        let since = std::time::SystemTime::UNIX_EPOCH;
+        room.shelf.adopt(key, Idle { since, space });
+    }
+    let tries = std::cell::Cell::new(0);
+    let full_until = |last: u32| {
+        tries.set(0);
+        room.with_space(|| {
+            tries.set(tries.get() + 1);
+            if tries.get() < last {
+                return Err(io::ErrorKind::QuotaExceeded.into());
+            }
+            Ok(tries.get())
+        })
+    };
+    assert_eq!(full_until(2).unwrap(), 2);
+    assert_eq!(room.shelf.idle_bytes(), 10);
+    assert!(full_until(9).is_err());
+    assert_eq!((tries.get(), room.shelf.idle_bytes()), (2, 0));
+    let other = room.with_space(|| Err::<(), _>(io::ErrorKind::TimedOut.into()));
+    assert!(other.is_err());
 }

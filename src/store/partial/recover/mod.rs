@@ -189,26 +189,4 @@ impl Present {
 const PART_LEN: usize = 2048 * RECORD_LEN;
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn intervals_hold_what_a_set_of_positions_holds(
-            ranges in prop::collection::vec((0u64..80, 1u64..20), 0..24)
-        ) {
-            let (mut present, mut model) = (Present::default(), BTreeSet::new());
-            for (start, len) in ranges {
-                present.insert(start..start + len);
-                model.extend(start..start + len);
-            }
-            let ranges = present.into_ranges();
-            prop_assert!(ranges.windows(2).all(|pair| pair[0].end < pair[1].start));
-            prop_assert_eq!(ranges.into_iter().flatten().collect::<BTreeSet<_>>(), model);
-        }
-    }
-}
+mod tests;
