@@ -1,5 +1,6 @@
 //! Flights as their clients see them, over a store in memory and sources that do as they are told.
 
+mod claims;
 mod disk;
 mod ranges;
 mod resume;

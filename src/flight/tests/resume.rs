@@ -50,7 +50,9 @@ async fn wrong_bytes_that_were_left_are_thrown_away_and_the_next_request_starts_
     let world = world_of(8 * MIB);
     let origin = world.origin();
     let some = Some(0..mib(4));
-    world.blobs.leave(world.stage(), &vec![7; 4 * MIB], LEN, some);
+    world
+        .blobs
+        .leave(world.stage(), &vec![7; 4 * MIB], LEN, some);
     let failure = world.pull(&origin).await.unwrap_err();
     assert!(matches!(failure, Failure::Corrupt(_)), "{failure}");
     assert!(world.pull(&origin).await.unwrap() == world.bytes);

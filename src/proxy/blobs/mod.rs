@@ -6,6 +6,8 @@
 mod bypass;
 mod content;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
