@@ -1,5 +1,6 @@
 //! Puts the parts together. The only file that knows them all.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,8 +8,9 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::proxy::Proxy;
+use crate::proxy::admin::{Administration, Keeper};
 use crate::runtime::{Clock, Readiness, Tasks};
-use crate::server::{BindError, Server};
+use crate::server::{Administrator, BindError, Server};
 use crate::store::{Disk, Files, OpenError, Store, StoreOptions};
 use crate::telemetry::Metrics;
 use crate::upstream::{SetupError, Upstreams};
@@ -82,6 +84,7 @@ impl App {
         )
         .await?;
         let instance = store.instance_id().to_owned();
+        let token = store.admin_token()?;
         let upstreams = Arc::new(Upstreams::new(
             &config, &instance, &clock, &metrics, &tasks,
         )?);
@@ -94,9 +97,14 @@ impl App {
             tasks.clone(),
         )
         .map_err(StartError::Threads)?;
+        let administrator = Administrator {
+            administration: proxy.administration(),
+            token,
+        };
         let server = Server::bind(
             &config,
             Arc::new(proxy),
+            administrator,
             &readiness,
             metrics,
             &tasks,
@@ -134,6 +142,60 @@ impl App {
         self.store_tasks.stop();
         self.store_tasks.drained(WRITE_OUT).await;
         clean
+    }
+}
+
+/// A data directory that nobody serves, for administration alone.
+pub struct AtRest {
+    keeper: Arc<Keeper>,
+    tasks: Tasks,
+    store_tasks: Tasks,
+}
+
+impl fmt::Debug for AtRest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AtRest").finish_non_exhaustive()
+    }
+}
+
+impl AtRest {
+    /// Takes the data directory into use; [`OpenError::Locked`] at once while another process does.
+    pub async fn open(config: &Config, environment: Environment) -> Result<Self, OpenError> {
+        let (tasks, store_tasks) = (Tasks::new(), Tasks::new());
+        let metrics = Arc::new(Metrics::default());
+        let Environment { clock, files } = environment;
+        let options = StoreOptions {
+            data_dir: config.data_dir.clone(),
+            max_size: config.cache.max_size,
+            min_free: config.cache.min_free,
+            lock_wait: Duration::ZERO,
+        };
+        let (shared, of_store) = (Arc::clone(&metrics), store_tasks.clone());
+        let store = Store::open(options, files, clock.clone(), shared, of_store).await?;
+        let keeper = Keeper::at_rest(config, store, clock, metrics, tasks.clone());
+        let keeper = keeper.map_err(|source| OpenError::Io {
+            action: "read",
+            path: config.data_dir.clone(),
+            source,
+        })?;
+        Ok(Self {
+            keeper: Arc::new(keeper),
+            tasks,
+            store_tasks,
+        })
+    }
+
+    /// What can be asked of it.
+    pub fn administration(&self) -> Arc<dyn Administration> {
+        Arc::clone(&self.keeper) as _
+    }
+
+    /// Gives the directory up, once all is written.
+    pub async fn close(self) {
+        self.tasks.stop();
+        self.tasks.drained(WRITE_OUT).await;
+        self.store_tasks.stop();
+        self.store_tasks.drained(WRITE_OUT).await;
     }
 }
 

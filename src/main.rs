@@ -3,12 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use layby::cli::{Cli, Command};
+use layby::cli::Cli;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Serve(command) => command.run(),
-        Command::CheckConfig(command) => command.run(),
-        Command::Healthcheck(command) => command.run(),
-    }
+    Cli::parse().command.run()
 }

@@ -1,6 +1,5 @@
 //! `layby healthcheck`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
-use super::{FileArg, OverrideArgs, configure};
+use super::{FileArg, OverrideArgs, configure, reachable, with_causes};
 use crate::config::Config;
 
 /// Time for the answer's status line.
@@ -87,15 +86,6 @@ async fn ask(url: http::Uri) -> Result<(), Unhealthy> {
     }
 }
 
-/// An error and what it came from: hyper's alone does not say more than "client error".
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
-}
-
 /// Where this machine reaches `/healthz`: on the main listener, else on the admin one.
 fn health_url(config: &Config) -> Result<http::Uri, Unhealthy> {
     let address = config.listen.first().or(config.admin.listen.as_ref());
@@ -106,16 +96,6 @@ fn health_url(config: &Config) -> Result<http::Uri, Unhealthy> {
     format!("http://{address}/healthz")
         .parse()
         .map_err(|_| Unhealthy::NoListener)
-}
-
-/// An address that a listener on `address` answers at.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    address
 }
 
 #[cfg(test)]

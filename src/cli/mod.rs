@@ -3,17 +3,37 @@
 //! Decides nothing about content. May import everything; nothing imports it but `main`.
 
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use crate::config::{Config, Faults, Given, Overrides};
 
+mod admin;
 mod check_config;
 mod healthcheck;
+mod ls;
+mod pin;
+mod refresh;
+mod rm;
 mod serve;
+mod show;
+mod stats;
+mod table;
+mod unpin;
+mod verify;
 
 pub use check_config::CheckConfig;
 pub use healthcheck::Healthcheck;
+pub use ls::Ls;
+pub use pin::Pin;
+pub use refresh::Refresh;
+pub use rm::Rm;
 pub use serve::Serve;
+pub use show::Show;
+pub use stats::Stats;
+pub use unpin::Unpin;
+pub use verify::Verify;
 
 /// Exit status for a configuration that cannot be used; also clap's, for arguments that cannot.
 const MISUSE: u8 = 2;
@@ -36,6 +56,41 @@ pub enum Command {
     CheckConfig(CheckConfig),
     /// Says by its exit status whether Layby is up, for containers.
     Healthcheck(Healthcheck),
+    /// Lists the images in the cache.
+    Ls(Ls),
+    /// Shows an image: its manifests and layers, what is here, what is shared.
+    Show(Show),
+    /// Shows what the cache holds and what it was good for.
+    Stats(Stats),
+    /// Removes images, and what only they lead to.
+    Rm(Rm),
+    /// Keeps images from being evicted, or lists the pins.
+    Pin(Pin),
+    /// Takes a pin away.
+    Unpin(Unpin),
+    /// Has upstreams asked about tags at their next use.
+    Refresh(Refresh),
+    /// Reads everything and compares it with what it should be.
+    Verify(Verify),
+}
+
+impl Command {
+    /// Does it.
+    pub fn run(self) -> ExitCode {
+        match self {
+            Self::Serve(command) => command.run(),
+            Self::CheckConfig(command) => command.run(),
+            Self::Healthcheck(command) => command.run(),
+            Self::Ls(command) => command.run(),
+            Self::Show(command) => command.run(),
+            Self::Stats(command) => command.run(),
+            Self::Rm(command) => command.run(),
+            Self::Pin(command) => command.run(),
+            Self::Unpin(command) => command.run(),
+            Self::Refresh(command) => command.run(),
+            Self::Verify(command) => command.run(),
+        }
+    }
 }
 
 /// The configuration file.
@@ -108,6 +163,25 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
+/// An address that a listener on `address` answers at.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}
+
+/// An error and what it came from: hyper's alone does not say more than "client error".
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
@@ -127,6 +201,17 @@ mod tests {
             "layby check-config layby.toml",
             "layby healthcheck",
             "layby healthcheck --url http://127.0.0.1:5000/healthz",
+            "layby ls --config l.toml --json",
+            "layby ls docker.io/library/*:*",
+            "layby show alpine:3.20 --data-dir /d",
+            "layby stats --admin http://127.0.0.1:5050 --token-file /t",
+            "layby rm alpine docker.io/org/*:v* --dry-run",
+            "layby pin",
+            "layby pin alpine",
+            "layby unpin alpine",
+            "layby refresh alpine",
+            "layby verify",
+            "layby verify alpine",
         ] {
             Cli::try_parse_from(call.split(' ')).expect(call);
         }

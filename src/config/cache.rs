@@ -1,9 +1,12 @@
 //! `[cache]`: limits of the disk.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::document::Section;
 use super::faults::Wrong;
+use super::pin::Pin;
+use super::upstream::Upstream;
 use super::values::{finite, size, unless_none};
 
 /// How much may be kept, and for how long.
@@ -17,6 +20,8 @@ pub struct Cache {
     pub max_age: Option<Duration>,
     /// Blobs larger than this many bytes pass through uncached; `None`: no limit.
     pub max_blob_size: Option<u64>,
+    /// Images that are never evicted.
+    pub pins: Vec<Pin>,
 }
 
 /// Space that must stay free.
@@ -29,7 +34,7 @@ pub enum MinFree {
 }
 
 impl Cache {
-    pub(super) fn read(section: &Section<'_>) -> Self {
+    pub(super) fn read(section: &Section<'_>, upstreams: &[Arc<Upstream>]) -> Self {
         let cache = Self {
             max_size: section.text("max_size", unless_none(size)).flatten(),
             min_free: section
@@ -37,6 +42,9 @@ impl Cache {
                 .unwrap_or(MinFree::Share(0.10)),
             max_age: section.text("max_age", unless_none(max_age)).flatten(),
             max_blob_size: section.text("max_blob_size", unless_none(size)).flatten(),
+            pins: section
+                .list("pin", |text| Pin::read(text, upstreams))
+                .unwrap_or_default(),
         };
         section.close();
         cache

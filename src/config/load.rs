@@ -95,9 +95,9 @@ fn read(document: &Document<'_>, root: &Section<'_>, overrides: &Overrides) -> O
         server_names: root.list("server_names", host).unwrap_or_default(),
         catalog: root.flag("catalog").unwrap_or(true),
         admin: Admin::read(&root.section("admin")),
+        cache: Cache::read(&root.section("cache"), &upstreams),
         upstreams,
         tag_rules,
-        cache: Cache::read(&root.section("cache")),
         limits: Limits::read(&root.section("limits")),
         log: Log {
             format: given

@@ -20,6 +20,7 @@ mod limits;
 mod load;
 mod log;
 mod overrides;
+mod pin;
 mod tags;
 mod tls;
 mod upstream;
@@ -35,6 +36,7 @@ pub use image_pattern::{ImagePattern, PatternError};
 pub use limits::Limits;
 pub use log::{Log, LogFormat};
 pub use overrides::{Given, Overrides};
+pub use pin::{Pin, PinError};
 pub use tags::{TagPolicy, TagRule, TagRules};
 pub use tls::TlsListener;
 pub use upstream::{

@@ -15,6 +15,7 @@ use crate::telemetry::Metrics;
 use crate::upstream::{Call, Upstreams};
 
 use super::adapt::{StoreBlobs, StoreRecords, UpstreamSources};
+use super::admin::{Administration, Keeper, Memory};
 use super::blobs::{BlobService, Sizes};
 use super::catalog::Catalog;
 use super::context::{Context, Remote};
@@ -35,6 +36,7 @@ pub struct Proxy {
     lists: Arc<Lists>,
     catalog: Arc<Catalog>,
     blobs: BlobService,
+    keeper: Arc<Keeper>,
 }
 
 impl fmt::Debug for Proxy {
@@ -63,13 +65,13 @@ impl Proxy {
         )?;
         let remotes = remotes(config, &upstreams);
         let context = Arc::new(Context::new(
-            Arc::new(StoreRecords(store)),
+            Arc::new(StoreRecords(Arc::clone(&store))),
             remotes,
             &config.limits,
             config.offline,
-            clock,
+            clock.clone(),
             Arc::clone(&metrics),
-            tasks,
+            tasks.clone(),
         ));
         let selector = Arc::new(Selector::new(config));
         let membership = Arc::new(Membership::new(Arc::clone(&context)));
@@ -78,8 +80,13 @@ impl Proxy {
             upstreams,
             membership: Arc::clone(&membership),
         });
+        let tags = Arc::new(Tags::new(Arc::clone(&context), Arc::clone(&manifests)));
+        let memory = Memory::of(&tags, &manifests, &membership);
+        let counted = Arc::clone(&metrics);
+        let keeper = Keeper::serving(config, store, clock, counted, tasks, memory)?;
         Ok(Self {
-            tags: Arc::new(Tags::new(Arc::clone(&context), Arc::clone(&manifests))),
+            tags,
+            keeper: Arc::new(keeper),
             lists: Arc::new(Lists::new(Arc::clone(&context), Arc::clone(&manifests))),
             catalog: Arc::new(Catalog::new(context, Arc::clone(&selector))),
             selector,
@@ -94,6 +101,11 @@ impl Proxy {
                 metrics,
             },
         })
+    }
+
+    /// Administration of what it serves.
+    pub fn administration(&self) -> Arc<dyn Administration> {
+        Arc::clone(&self.keeper) as _
     }
 
     /// The repository that a request is for. `host` is its `Host` header.

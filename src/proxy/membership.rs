@@ -85,6 +85,11 @@ impl Membership {
         false
     }
 
+    /// Gives up what memory knows of a proof, for what the disk says.
+    pub(super) fn forget(&self, place: &Place, digest: &Digest) {
+        self.hot.invalidate(&(place.clone(), digest.clone()));
+    }
+
     /// Writes the proof that the repository has `digest`, after its upstream delivered it or said so. Durable on
     /// return. Where the content is stored too, it is durable before.
     pub(super) async fn record(&self, place: &Place, digest: &Digest) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! Imports `flight`, `store`, `upstream`, `oci`, `config` values, `telemetry` and `runtime`.
 
 mod adapt;
+pub mod admin;
 mod answer;
 mod blob_answer;
 mod blobs;

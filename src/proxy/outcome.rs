@@ -66,6 +66,14 @@ impl CacheOutcome {
         }
     }
 
+    /// Whether the answer is what was stored, whatever had to be asked first.
+    pub fn is_stored(self) -> bool {
+        matches!(
+            self,
+            Self::Hit | Self::Revalidated | Self::Stale(_) | Self::Negative
+        )
+    }
+
     /// Value of `Cache-Status` (RFC 9211, section 2).
     pub fn cache_status(self) -> &'static str {
         match self {

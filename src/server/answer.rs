@@ -8,7 +8,7 @@ use http::header::{
 };
 use http::{Method, Response, StatusCode};
 
-use super::body::{BlobSender, ResponseBody};
+use super::body::{BlobSender, Pieces, ResponseBody};
 use super::conditional::entity_tag;
 use super::record::Record;
 use crate::oci::Digest;
@@ -32,12 +32,14 @@ pub(super) enum Payload {
     Memory(Bytes),
     /// From a blob.
     Blob(BlobSender, Option<u64>),
+    /// Piece by piece, as it comes about.
+    Stream(Pieces),
 }
 
 impl Payload {
     fn len(&self) -> Option<u64> {
         match self {
-            Self::None => None,
+            Self::None | Self::Stream(_) => None,
             Self::Memory(bytes) => Some(bytes.len() as u64),
             Self::Unsent(len) | Self::Blob(_, len) => *len,
         }
@@ -153,6 +155,7 @@ impl Answer {
             Payload::None | Payload::Unsent(_) => ResponseBody::empty(),
             Payload::Memory(bytes) => ResponseBody::memory(bytes),
             Payload::Blob(sender, len) => ResponseBody::blob(sender, len),
+            Payload::Stream(pieces) => ResponseBody::stream(pieces),
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;

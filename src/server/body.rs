@@ -36,8 +36,11 @@ enum Source {
     /// All has been said.
     Done,
     Memory(Bytes),
-    Blob(Pin<Box<dyn Stream<Item = Result<Bytes, BrokenBody>> + Send>>),
+    Stream(Pieces),
 }
+
+/// A body that comes about piece by piece.
+pub(super) type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, BrokenBody>> + Send>>;
 
 /// A piece of a body that a blob is the source of.
 #[derive(Debug)]
@@ -99,9 +102,19 @@ impl ResponseBody {
         Self {
             source: match len {
                 Some(0) => Source::Done,
-                _ => Source::Blob(Box::pin(pieces)),
+                _ => Source::Stream(Box::pin(pieces)),
             },
             left: len,
+            record: None,
+            slot: None,
+        }
+    }
+
+    /// Whatever comes, until it ends.
+    pub(super) fn stream(pieces: Pieces) -> Self {
+        Self {
+            source: Source::Stream(pieces),
+            left: None,
             record: None,
             slot: None,
         }
@@ -167,7 +180,7 @@ impl Body for ResponseBody {
         let piece = match &mut self.source {
             Source::Done => return Poll::Ready(None),
             Source::Memory(bytes) => Some(Ok(std::mem::take(bytes))),
-            Source::Blob(pieces) => ready!(pieces.as_mut().poll_next(cx)),
+            Source::Stream(pieces) => ready!(pieces.as_mut().poll_next(cx)),
         };
         let counted = match piece {
             Some(Ok(bytes)) => self.count(bytes.len() as u64).map(|()| Some(bytes)),

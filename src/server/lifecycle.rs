@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admin::Admin;
+use super::admin::{Admin, Administrator, Api};
 use super::admission::{Admission, Capacity};
 use super::backend::Content;
 use super::connection::Connections;
@@ -38,6 +38,7 @@ impl Server {
     pub fn bind(
         config: &Config,
         content: Arc<dyn Content>,
+        administrator: Administrator,
         readiness: &Readiness,
         metrics: Arc<Metrics>,
         tasks: &Tasks,
@@ -70,6 +71,7 @@ impl Server {
         );
         let shown = Some(Arc::clone(&metrics));
         let admin_service = Admin {
+            api: Api::new(administrator),
             metrics,
             readiness: readiness.clone(),
         };

@@ -30,6 +30,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
+pub use admin::Administrator;
 pub use backend::Content;
 pub use lifecycle::Server;
 pub use listener::BindError;

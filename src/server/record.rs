@@ -228,6 +228,10 @@ impl Drop for Record {
         let status = self.status.unwrap_or(CLIENT_LEFT);
         let downstream = &self.metrics.downstream;
         downstream.request(self.route, status, self.cache_label());
+        if let Some(place) = &self.place {
+            let is_hit = self.cache.is_some_and(CacheOutcome::is_stored);
+            self.metrics.tally.request(place.upstream.as_str(), is_hit);
+        }
         self.write(status);
     }
 }

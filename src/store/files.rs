@@ -22,6 +22,13 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     /// Creates a regular file that is not there yet, open for reading and writing.
     fn create(&self, path: &Path) -> io::Result<File>;
 
+    /// The same, for what nobody but its owner may read.
+    fn create_private(&self, path: &Path) -> io::Result<File> {
+        let file = self.create(path)?;
+        rustix::fs::fchmod(&file, PRIVATE_FILE_MODE)?;
+        Ok(file)
+    }
+
     /// Opens for reading, without following a symbolic link in the last component, without waiting for a fifo's other
     /// end, and without changing the access time where that is permitted.
     fn open(&self, path: &Path) -> io::Result<File>;
@@ -366,4 +373,5 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Content may be private: not for everyone on the machine.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
+const PRIVATE_FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 const DIR_MODE: u32 = 0o750;

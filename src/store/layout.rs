@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::config::UpstreamName;
 use crate::oci::{Digest, RepoName};
 
+use super::notes::Note;
 use super::partial::StageKey;
 use super::refs::{RefKey, RefKind, RefKindName};
 
@@ -47,6 +48,30 @@ impl Layout {
     /// The file that is locked while the directory is in use.
     pub(super) fn lock(&self) -> PathBuf {
         self.root.join("layby.lock")
+    }
+
+    /// What outlives a restart besides content.
+    pub(super) fn note(&self, note: Note) -> PathBuf {
+        self.root.join(match note {
+            Note::Pins => "pins.json",
+            Note::Statistics => "statistics.json",
+        })
+    }
+
+    /// The secret of the admin listener.
+    pub(super) fn admin_token(&self) -> PathBuf {
+        self.root.join("admin.token")
+    }
+
+    /// Blobs that were moved aside because they no longer match their digest.
+    pub(super) fn damaged_dir(&self) -> PathBuf {
+        self.root.join("damaged")
+    }
+
+    /// A blob that is moved aside for the `attempt`-th time.
+    pub(super) fn damaged(&self, digest: &Digest, attempt: u32) -> PathBuf {
+        let name = digest_name(digest).replace(':', "-");
+        self.damaged_dir().join(format!("{name}.{attempt}"))
     }
 
     /// Files being written: blobs and records alike.
@@ -119,6 +144,22 @@ impl Layout {
         path.extend(repository.components());
         path
     }
+}
+
+/// Whether a name in the data directory itself is one of ours.
+pub(super) fn is_of_root(name: &OsStr) -> bool {
+    let ours = [
+        "layby.json",
+        "layby.lock",
+        "pins.json",
+        "statistics.json",
+        "admin.token",
+        "blobs",
+        "partial",
+        "refs",
+        "damaged",
+    ];
+    ours.iter().any(|one| name == *one)
 }
 
 /// What lies in `partial/`.

@@ -7,6 +7,9 @@
 //! <data>/layby.json                                  format version, instance id
 //! <data>/layby.lock                                  locked while the directory is in use
 //! <data>/blobs/<algorithm>/<first two>/<encoded>     committed, immutable, last use in its mtime
+//! <data>/pins.json, statistics.json                  what outlives a restart besides content
+//! <data>/admin.token                                 who holds it may administrate; readable by its owner alone
+//! <data>/damaged/<name>                              what turned out not to match its name, moved aside
 //! <data>/partial/<64 digits>                         blobs being fetched, which a later fetch may go on with
 //! <data>/partial/<64 digits>.log                     which of their bytes are good (see `partial/log.rs`)
 //! <data>/partial/<16 digits>                         whatever else is being written; removed at start
@@ -24,16 +27,21 @@
 //! `runtime`.
 
 mod batch;
+mod check;
 mod chores;
 mod commit;
 mod files;
 mod layout;
+mod look;
+mod notes;
 mod open;
 mod partial;
 mod refs;
 mod room;
+mod token;
 mod upkeep;
 mod usage;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -52,11 +60,15 @@ use crate::oci::{Digest, RepoName};
 use crate::runtime::{Clock, Tasks};
 use crate::telemetry::Metrics;
 
+pub use check::{BlobShard, ShardEntry, Soundness};
 pub use files::{Disk, Entry, Files, Kind, Space, Stat};
+pub use look::BlobLook;
+pub use notes::Note;
 pub use open::OpenError;
 pub use partial::{Block, BootId, LogHeader, MAX_BLOCK, StageKey, StagedBlob, checksum};
 pub use refs::{MAX_REF_LEN, RefKey, RefKind, RefKindName};
 pub use room::RoomError;
+pub use token::read_admin_token;
 pub use usage::Totals;
 
 use batch::{Batcher, Change, Expected};
@@ -192,6 +204,11 @@ impl Store {
     /// How much is stored, as far as it has been counted.
     pub fn totals(&self) -> Totals {
         self.usage.totals()
+    }
+
+    /// Whether everything that was there at start has been counted.
+    pub fn is_scanned(&self) -> bool {
+        *self.usage.scanned().borrow()
     }
 
     /// Waits until everything that was there at start has been counted.

@@ -92,6 +92,13 @@ impl Usage {
         self.state.lock().blobs.get(&key).map(|entry| entry.len)
     }
 
+    /// The last use of a blob, if it is known here.
+    pub(super) fn used(&self, digest: &Digest) -> Option<SystemTime> {
+        let key = Key::of(digest)?;
+        let used = self.state.lock().blobs.get(&key)?.used;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(used.into()))
+    }
+
     /// Notes a committed blob.
     pub(super) fn add(&self, digest: &Digest, len: u64, now: SystemTime) {
         let Some(key) = Key::of(digest) else { return };

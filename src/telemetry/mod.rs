@@ -4,6 +4,8 @@
 
 pub mod logs;
 pub mod metrics;
+mod tally;
 
 pub use logs::Logs;
 pub use metrics::{Counted, Metrics};
+pub use tally::{Counts, Tally};

@@ -17,7 +17,8 @@ const DEPTH: u32 = 3;
 
 /// The empty JSON object, which clients know and do not fetch (image-spec, manifest.md, "Guidance for an Empty
 /// Descriptor").
-const EMPTY: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+pub(in crate::proxy) const EMPTY: &str =
+    "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
 
 impl Manifests {
     /// Whether everything that one platform of the image needs is stored, and proven to belong to the repository.

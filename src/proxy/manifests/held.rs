@@ -24,9 +24,9 @@ pub(in crate::proxy) struct Held {
 
 /// The record `_manifests/<digest>`.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct ManifestRecord {
-    media_type: MediaType,
-    size: u64,
+pub(in crate::proxy) struct ManifestRecord {
+    pub(in crate::proxy) media_type: MediaType,
+    pub(in crate::proxy) size: u64,
 }
 
 /// Memory of an entry besides its bytes, roughly.

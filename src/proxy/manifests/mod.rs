@@ -25,9 +25,8 @@ use super::recent::Recent;
 use super::singles::{Role, Singles, Subject};
 use super::{BypassReason, CacheOutcome, Error, ManifestAnswer, Place, What};
 
-use held::ManifestRecord;
-
-pub(super) use held::Held;
+pub(super) use complete::EMPTY;
+pub(super) use held::{Held, ManifestRecord};
 
 /// Manifests of all repositories.
 pub(super) struct Manifests {
@@ -136,6 +135,20 @@ impl Manifests {
         match self.hot.get(&key) {
             Some(held) => Some(held),
             None => self.load(&key).await.map(Arc::new),
+        }
+    }
+
+    /// Gives up what memory knows of a manifest, for what the disk says.
+    pub(super) fn forget(&self, place: &Place, digest: &Digest) {
+        self.hot.invalidate(&Key::new(place, digest));
+    }
+
+    /// The same under all repositories: its bytes are gone.
+    pub(super) fn forget_bytes(&self, digest: &Digest) {
+        for (key, _) in &self.hot {
+            if key.digest == *digest {
+                self.hot.invalidate(&*key);
+            }
         }
     }
 

@@ -29,9 +29,11 @@ use super::recent::Recent;
 use super::singles::{Role, Singles, Subject};
 use super::{CacheOutcome, Error, ManifestAnswer, Place, StaleReason, What};
 
-use record::{Entry, TagRecord};
+use record::Entry;
 use save::Saver;
-use terms::Terms;
+
+pub(super) use record::TagRecord;
+pub(super) use terms::Terms;
 
 /// Tags of all repositories.
 pub(super) struct Tags {
@@ -100,6 +102,16 @@ impl Tags {
                 stale.ok_or(error)
             }
         }
+    }
+
+    /// Gives up what memory knows of the tag, for what the disk says.
+    pub(super) fn forget(&self, place: &Place, tag: &Tag) {
+        let key = TagKey {
+            place: place.clone(),
+            tag: tag.clone(),
+        };
+        self.hot.invalidate(&key);
+        self.failures.forget(&key);
     }
 
     /// An answer that needs no upstream, or none before the client has it.
@@ -182,7 +194,12 @@ impl Tags {
 
     fn terms(&self, key: &TagKey) -> Result<Terms, Error> {
         let remote = self.ctx.remote(&key.place.upstream)?;
-        Ok(Terms::of(remote, key))
+        Ok(Terms::of(
+            &remote.policy,
+            &remote.rules,
+            &key.place,
+            &key.tag,
+        ))
     }
 
     fn stale(&self, key: &TagKey, held: &Held, reason: StaleReason) -> ManifestAnswer {

@@ -15,34 +15,34 @@ use super::{Error, Freshness, StaleReason, freshness};
 
 /// The record `_tags/<tag>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct TagRecord {
+pub(in crate::proxy) struct TagRecord {
     /// Where the tag points.
-    pub(super) digest: Digest,
+    pub(in crate::proxy) digest: Digest,
     /// Where it pointed before, for as long as no platform of `digest` is here whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) previous: Option<Digest>,
+    pub(in crate::proxy) previous: Option<Digest>,
     /// Type of the manifest.
-    pub(super) media_type: MediaType,
+    pub(in crate::proxy) media_type: MediaType,
     /// Its bytes.
-    pub(super) size: u64,
+    pub(in crate::proxy) size: u64,
     /// The upstream's entity tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) etag: Option<String>,
+    pub(in crate::proxy) etag: Option<String>,
     /// When `digest` was first seen.
-    pub(super) fetched: Timestamp,
+    pub(in crate::proxy) fetched: Timestamp,
     /// When the upstream last said that the tag points there.
-    pub(super) validated: Timestamp,
+    pub(in crate::proxy) validated: Timestamp,
     /// What it has said since, if it has: an outage that follows is no reason to serve what was taken down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) withdrawn: Option<Withdrawn>,
+    pub(in crate::proxy) withdrawn: Option<Withdrawn>,
     /// Whether an operator wants the upstream asked at the next use, however young `validated` is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) ask: bool,
+    pub(in crate::proxy) ask: bool,
 }
 
 impl TagRecord {
     /// Judges where the tag is known to point.
-    pub(super) fn judged(&self, policy: &TagPolicy, now: Timestamp) -> Freshness {
+    pub(in crate::proxy) fn judged(&self, policy: &TagPolicy, now: Timestamp) -> Freshness {
         if self.ask {
             return Freshness::Old;
         }
@@ -53,7 +53,7 @@ impl TagRecord {
 /// How an upstream takes a tag away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Withdrawn {
+pub(in crate::proxy) enum Withdrawn {
     /// It has it no longer.
     Gone,
     /// It shows it to us no longer.

@@ -2,27 +2,29 @@
 
 use std::time::Duration;
 
-use crate::config::TagPolicy;
-use crate::proxy::context::Remote;
-
-use super::TagKey;
+use crate::config::{TagPolicy, TagRules};
+use crate::oci::Tag;
+use crate::proxy::Place;
 
 /// How long a tag's answer holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Terms {
+pub(in crate::proxy) struct Terms {
     /// As for any tag; an immutable one is fresh for ever.
-    pub(super) policy: TagPolicy,
+    pub(in crate::proxy) policy: TagPolicy,
     /// Whether the tag stays where it was first seen to point, until an operator has it asked about again.
     pub(super) immutable: bool,
 }
 
 impl Terms {
-    pub(super) fn of(remote: &Remote, key: &TagKey) -> Self {
-        let mut policy = remote.policy.clone();
-        let place = &key.place;
-        let rule = remote
-            .rules
-            .of(&place.upstream, &place.repository, &key.tag);
+    /// What holds for a tag of an upstream with this policy.
+    pub(in crate::proxy) fn of(
+        policy: &TagPolicy,
+        rules: &TagRules,
+        place: &Place,
+        tag: &Tag,
+    ) -> Self {
+        let mut policy = policy.clone();
+        let rule = rules.of(&place.upstream, &place.repository, tag);
         let immutable = rule.is_some_and(|rule| rule.immutable);
         policy.ttl = match rule {
             _ if immutable => Duration::MAX,

@@ -1,5 +1,8 @@
-//! The admin listener: metrics, health, readiness. Kept apart from the clients' listener so that it can be kept from
-//! them. Never serves content.
+//! The admin listener: metrics, health, readiness, administration. Kept apart from the clients' listener so that it can be
+//! kept from them. Never serves content; what changes anything, or tells what is stored, needs the admin token.
+
+mod api;
+mod token;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,9 +19,13 @@ use super::handlers::health;
 use crate::runtime::Readiness;
 use crate::telemetry::Metrics;
 
+pub use api::Administrator;
+pub(super) use api::Api;
+
 /// Answers operators and their probes.
 #[derive(Debug)]
 pub(super) struct Admin {
+    pub(super) api: Api,
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Readiness,
 }
@@ -42,7 +49,7 @@ impl Admin {
             "/readyz" => self.readiness(),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "nothing here: ask for /metrics, /healthz or /readyz\n",
+                "nothing here: ask for /metrics, /healthz, /readyz or /api/v1/…\n",
             ),
         }
         .with_static(CACHE_CONTROL, "no-store")
@@ -62,7 +69,11 @@ impl Admin {
 
 impl Respond for Admin {
     async fn respond(&self, _client: SocketAddr, request: Parts) -> Response<ResponseBody> {
-        let answer = self.answer(&request);
+        let answer = if api::is_for(request.uri.path()) {
+            self.api.answer(&request).await
+        } else {
+            self.answer(&request)
+        };
         answer.into_unrecorded_response(&request.method)
     }
 }

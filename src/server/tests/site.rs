@@ -41,6 +41,7 @@ pub(super) fn config() -> Config {
             min_free: MinFree::Bytes(0),
             max_age: None,
             max_blob_size: None,
+            pins: Vec::new(),
         },
         limits: Limits {
             connect_timeout: Duration::from_secs(5),

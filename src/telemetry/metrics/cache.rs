@@ -13,6 +13,8 @@ pub struct CacheMetrics {
     pub bytes: Gauge,
     /// Number of committed blobs.
     pub blobs: Gauge,
+    /// Blobs that were found not to match their digest any more.
+    pub damaged: Counter,
     stale_served: Family<StaleLabels, Counter>,
     bypass: Family<ReasonLabel, Counter>,
     evictions: Family<ReasonLabel, Counter>,
@@ -34,6 +36,7 @@ impl CacheMetrics {
         let metrics = Self {
             bytes: Gauge::default(),
             blobs: Gauge::default(),
+            damaged: Counter::default(),
             stale_served: Family::default(),
             bypass: Family::default(),
             evictions: Family::default(),
@@ -47,6 +50,11 @@ impl CacheMetrics {
             "cache_blobs",
             "Number of stored blobs",
             metrics.blobs.clone(),
+        );
+        registry.register(
+            "damaged_blobs",
+            "Stored blobs found not to match their digest any more",
+            metrics.damaged.clone(),
         );
         registry.register(
             "stale_served",

@@ -1,5 +1,6 @@
 //! What clients asked and got.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -8,6 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::telemetry::Tally;
 
 /// Counters of the server side.
 #[derive(Debug)]
@@ -18,6 +21,7 @@ pub struct DownstreamMetrics {
     requests: Family<RequestLabels, Counter>,
     served_bytes: Family<ServedLabels, Counter>,
     time_to_first_byte: Family<FirstByteLabels, Histogram>,
+    tally: Arc<Tally>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -44,7 +48,7 @@ struct FirstByteLabels {
 }
 
 impl DownstreamMetrics {
-    pub(super) fn register(registry: &mut Registry) -> Self {
+    pub(super) fn register(registry: &mut Registry, tally: Arc<Tally>) -> Self {
         let metrics = Self {
             connections: Gauge::default(),
             connections_refused: Family::default(),
@@ -53,6 +57,7 @@ impl DownstreamMetrics {
             time_to_first_byte: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.0005, 4.0, 9))
             }),
+            tally,
         };
         registry.register(
             "connections",
@@ -103,6 +108,7 @@ impl DownstreamMetrics {
             source,
         };
         self.served_bytes.get_or_create(&labels).inc_by(bytes);
+        self.tally.served(upstream, source == "cache", bytes);
     }
 
     /// Takes in the time that a client waited for its first body byte.

@@ -8,8 +8,12 @@ mod flight;
 mod process;
 mod upstream;
 
+use std::sync::Arc;
+
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use super::Tally;
 
 pub use cache::CacheMetrics;
 pub use downstream::DownstreamMetrics;
@@ -30,18 +34,22 @@ pub struct Metrics {
     pub cache: CacheMetrics,
     /// What the process itself holds.
     pub process: ProcessMetrics,
+    /// What outlives a restart; fed by the other families.
+    pub tally: Arc<Tally>,
     registry: Registry,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("layby");
+        let tally = Arc::new(Tally::default());
         Self {
-            downstream: DownstreamMetrics::register(&mut registry),
-            upstream: UpstreamMetrics::register(&mut registry),
+            downstream: DownstreamMetrics::register(&mut registry, Arc::clone(&tally)),
+            upstream: UpstreamMetrics::register(&mut registry, Arc::clone(&tally)),
             flight: FlightMetrics::register(&mut registry),
             cache: CacheMetrics::register(&mut registry),
             process: ProcessMetrics::register(&mut registry),
+            tally,
             registry,
         }
     }
@@ -123,6 +131,7 @@ mod tests {
             "evictions_total{",
             "cache_bytes ",
             "cache_blobs ",
+            "damaged_blobs_total ",
             "token_exchanges_total{",
             "upstream_ratelimit_limit{",
             "upstream_ratelimit_remaining{",

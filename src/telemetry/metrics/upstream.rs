@@ -1,5 +1,7 @@
 //! What upstreams were asked and gave.
 
+use std::sync::Arc;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -7,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::Counted;
+use crate::telemetry::Tally;
 
 /// Counters of the upstream side.
 #[derive(Debug)]
@@ -20,6 +23,7 @@ pub struct UpstreamMetrics {
     ratelimit_limit: Family<UpstreamLabel, Gauge>,
     ratelimit_remaining: Family<UpstreamLabel, Gauge>,
     held: Family<ReasonLabels, Gauge>,
+    tally: Arc<Tally>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -53,7 +57,7 @@ fn label(upstream: &str) -> UpstreamLabel {
 }
 
 impl UpstreamMetrics {
-    pub(super) fn register(registry: &mut Registry) -> Self {
+    pub(super) fn register(registry: &mut Registry, tally: Arc<Tally>) -> Self {
         let metrics = Self {
             requests: Family::default(),
             bytes: Family::default(),
@@ -64,6 +68,7 @@ impl UpstreamMetrics {
             ratelimit_limit: Family::default(),
             ratelimit_remaining: Family::default(),
             held: Family::default(),
+            tally,
         };
         registry.register(
             "upstream_requests",
@@ -126,6 +131,7 @@ impl UpstreamMetrics {
     /// Counts body bytes received.
     pub fn received(&self, upstream: &str, bytes: u64) {
         self.bytes.get_or_create(&label(upstream)).inc_by(bytes);
+        self.tally.received(upstream, bytes);
     }
 
     /// Counts body bytes received in vain.

@@ -94,6 +94,7 @@ fn bare_config() -> Config {
             min_free: config::MinFree::Bytes(0),
             max_age: None,
             max_blob_size: None,
+            pins: Vec::new(),
         },
         limits: config::Limits {
             connect_timeout: Duration::from_secs(5),

@@ -1,0 +1,170 @@
+//! Which images are never evicted: those that the configuration names, and those pinned by command.
+
+use std::io;
+use std::ops::ControlFlow;
+
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::config::Pin;
+use crate::oci::{Digest, Tag};
+use crate::proxy::Place;
+use crate::store::{Note, Store};
+
+use super::AdminError;
+use super::digests::DigestSet;
+use super::model::{PinChange, PinList};
+use super::walk;
+
+/// The pins of a data directory.
+#[derive(Debug)]
+pub struct Pins {
+    config: Vec<Pin>,
+    command: RwLock<Vec<Pin>>,
+    /// One change at a time, so that the last one written is the one in force.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// `pins.json`.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    pins: Vec<String>,
+}
+
+/// Most pins by command: each is compared with every image.
+const MOST_PINS: usize = 1024;
+
+impl Pins {
+    /// The pins of `config`, and those that the data directory keeps. Blocks shortly.
+    pub(super) fn load(config: Vec<Pin>, store: &Store) -> io::Result<Self> {
+        let kept = match store.get_note(Note::Pins)? {
+            Some(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+                warn!(%error, "pins.json is damaged: nothing is pinned by command; pin again");
+                Kept { pins: Vec::new() }
+            }),
+            None => Kept { pins: Vec::new() },
+        };
+        let read = |text: &String| {
+            let pin = text.parse::<Pin>();
+            pin.inspect_err(|error| warn!(pin = text, %error, "a pin in pins.json is passed over"))
+                .ok()
+        };
+        Ok(Self {
+            config,
+            command: RwLock::new(kept.pins.iter().filter_map(read).collect()),
+            changing: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Whether the image is pinned.
+    pub(super) fn are_for(&self, place: &Place, tag: Option<&Tag>, digest: &Digest) -> bool {
+        self.any(|pin| pin.matches(&place.upstream, &place.repository, tag, digest))
+    }
+
+    /// Every blob and manifest that pinned images lead to, so that eviction leaves them alone. Reads the manifests of
+    /// repositories with a pin only. Blocks for as long as those are many; fails rather than leave something out.
+    pub fn protected(&self, store: &Store) -> io::Result<DigestSet> {
+        let mut protected = DigestSet::default();
+        if !self.any(|_| true) {
+            return Ok(protected);
+        }
+        let mut in_repository = |upstream, repository| {
+            if !self.any(|pin| pin.matches_repository(&upstream, &repository)) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let place = Place {
+                upstream,
+                repository,
+            };
+            walk::each_image_of(store, &place, None, &mut |image| {
+                let tag = image.tag.as_ref().map(|(tag, _)| tag);
+                if self.are_for(&place, tag, &image.digest) {
+                    image.each_part(store, &mut |digest| {
+                        protected.insert(digest);
+                    })?;
+                }
+                Ok(ControlFlow::Continue(()))
+            })
+        };
+        store.each_repository(None, &mut in_repository, &mut |_| {})?;
+        Ok(protected)
+    }
+
+    fn any(&self, holds: impl Fn(&Pin) -> bool) -> bool {
+        self.config.iter().any(&holds) || self.command.read().iter().any(&holds)
+    }
+
+    pub(super) fn list(&self) -> PinList {
+        let written = |pins: &[Pin]| pins.iter().map(ToString::to_string).collect();
+        PinList {
+            config: written(&self.config),
+            command: written(&self.command.read()),
+        }
+    }
+
+    /// Adds a pin. Durable on return.
+    pub(super) async fn add(&self, pin: Pin, store: &Store) -> Result<PinChange, AdminError> {
+        let text = pin.to_string();
+        let change = |pins: &mut Vec<Pin>| {
+            if pins.iter().any(|one| one.to_string() == text) {
+                return Ok(false);
+            }
+            if pins.len() >= MOST_PINS {
+                return Err(AdminError::Invalid(format!(
+                    "there are {MOST_PINS} pins already; a pattern can stand for many"
+                )));
+            }
+            pins.push(pin.clone());
+            Ok(true)
+        };
+        let changed = self.change(change, store).await?;
+        Ok(PinChange { pin: text, changed })
+    }
+
+    /// Takes a pin away. Durable on return.
+    pub(super) async fn remove(&self, pin: &Pin, store: &Store) -> Result<PinChange, AdminError> {
+        let text = pin.to_string();
+        if self.config.iter().any(|one| one.to_string() == text) {
+            return Err(AdminError::Invalid(format!(
+                "{text} is pinned by the configuration; take it out of [cache] pin and restart"
+            )));
+        }
+        let change = |pins: &mut Vec<Pin>| {
+            let before = pins.len();
+            pins.retain(|one| one.to_string() != text);
+            Ok(pins.len() < before)
+        };
+        if !self.change(change, store).await? {
+            let others = self.list().command.join(", ");
+            return Err(AdminError::NotFound(format!(
+                "{text} is not a pin; those made by command are: {}",
+                if others.is_empty() { "none" } else { &others }
+            )));
+        }
+        Ok(PinChange {
+            pin: text,
+            changed: true,
+        })
+    }
+
+    /// Changes the pins once they are written; whether there was something to change.
+    async fn change(
+        &self,
+        change: impl Fn(&mut Vec<Pin>) -> Result<bool, AdminError>,
+        store: &Store,
+    ) -> Result<bool, AdminError> {
+        let _turn = self.changing.lock().await;
+        let mut pins = self.command.read().clone();
+        if !change(&mut pins)? {
+            return Ok(false);
+        }
+        let kept = Kept {
+            pins: pins.iter().map(ToString::to_string).collect(),
+        };
+        let bytes = serde_json::to_vec_pretty(&kept).map_err(io::Error::from)?;
+        store.put_note(Note::Pins, bytes).await?;
+        *self.command.write() = pins;
+        Ok(true)
+    }
+}

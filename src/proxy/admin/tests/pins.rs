@@ -1,0 +1,107 @@
+use super::*;
+
+#[tokio::test]
+async fn pins_by_command_are_there_after_a_restart_and_can_be_taken_away() {
+    let shelf = Shelf::with("[cache]\npin = ['ghcr.io/**']").await;
+    let picture = Picture::new("a", &["1"]);
+    shelf.image(&alpine(), "latest", &picture).await;
+    shelf.image(&alpine(), "3.20", &picture).await;
+    let change = shelf.keeper.pin("alpine").await.unwrap();
+    assert_eq!(
+        (change.pin.as_str(), change.changed),
+        ("docker.io/library/alpine:latest", true)
+    );
+    assert!(!shelf.keeper.pin("alpine:latest").await.unwrap().changed);
+    let by_digest = format!("alpine@{}", picture.digest());
+    shelf.keeper.pin(&by_digest).await.unwrap();
+    shelf.keeper.pin("docker.io/org/*:v*").await.unwrap();
+    let shelf = shelf.reopened().await;
+    let pins = Administration::pins(&shelf.keeper).await.unwrap();
+    assert_eq!(pins.config, ["ghcr.io/**"]);
+    assert_eq!(pins.command.len(), 3);
+    assert!(shelf.list().await.iter().all(|image| image.pinned));
+    shelf.keeper.unpin(&by_digest).await.unwrap();
+    let shelf = shelf.reopened().await;
+    let pinned: Vec<_> = shelf
+        .list()
+        .await
+        .iter()
+        .map(|image| image.pinned)
+        .collect();
+    assert_eq!(pinned, [false, true]);
+    for (name, said) in [
+        ("alpine:3.20", "is not a pin"),
+        ("ghcr.io/**", "configuration"),
+    ] {
+        let error = shelf.keeper.unpin(name).await.unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn all_that_pinned_images_lead_to_is_protected_and_nothing_else() {
+    let shelf = Shelf::with("[cache]\npin = ['docker.io/library/*:1']").await;
+    let (amd, arm) = (
+        Picture::new("amd", &["a", "both"]),
+        Picture::new("arm", &["b"]),
+    );
+    let other = Picture::new("other", &["both", "c"]);
+    let index = shelf
+        .index(&alpine(), "1", &[("amd64", &amd), ("arm64", &arm)])
+        .await;
+    shelf.image(&alpine(), "2", &other).await;
+    shelf.image(&place("ghcr.io", "org/app"), "1", &other).await;
+    let protected = shelf.keeper.pins().protected(&shelf.store).unwrap();
+    let pinned = [
+        amd.digest(),
+        arm.digest(),
+        index,
+        sha("a"),
+        sha("b"),
+        sha("both"),
+    ];
+    let configs = [sha(&amd.config), sha(&arm.config)];
+    assert!(
+        pinned
+            .iter()
+            .chain(&configs)
+            .all(|digest| protected.contains(digest))
+    );
+    assert_eq!(protected.len(), 8);
+    assert!(!protected.contains(&sha("c")));
+    let without = Shelf::new().await;
+    assert!(
+        without
+            .keeper
+            .pins()
+            .protected(&without.store)
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_list_of_pins_pins_nothing_and_stops_nothing() {
+    let shelf = Shelf::new().await;
+    shelf.keeper.pin("alpine").await.unwrap();
+    std::fs::write(shelf.dir.path().join("data/pins.json"), "{").unwrap();
+    let shelf = shelf.reopened().await;
+    assert_eq!(
+        Administration::pins(&shelf.keeper)
+            .await
+            .unwrap()
+            .command
+            .len(),
+        0
+    );
+    shelf.keeper.pin("alpine").await.unwrap();
+    let shelf = shelf.reopened().await;
+    assert_eq!(
+        Administration::pins(&shelf.keeper)
+            .await
+            .unwrap()
+            .command
+            .len(),
+        1
+    );
+}

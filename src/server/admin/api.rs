@@ -1,0 +1,264 @@
+//! `/api/v1/…`: administration as JSON, described in `docs/openapi.json`, which is served too.
+//!
+//! Parameters are in the query, so that no request has a body to be read. What takes long tells how far it is in lines
+//! of JSON, and ends when the connection does.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{Method, StatusCode};
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::json;
+
+use super::token::Token;
+use crate::proxy::BrokenBody;
+use crate::proxy::admin::{AdminError, Administration, ImageQuery};
+use crate::server::answer::{Answer, Payload};
+
+/// Who does what operators ask for, and the secret by which they are known.
+pub struct Administrator {
+    /// Does it.
+    pub administration: Arc<dyn Administration>,
+    /// The token in the data directory.
+    pub token: SecretString,
+}
+
+/// Answers operators.
+pub(in crate::server) struct Api {
+    administration: Arc<dyn Administration>,
+    token: Token,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Administrator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Administrator").finish_non_exhaustive()
+    }
+}
+
+/// Whether a path is of this API.
+pub(super) fn is_for(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/")
+}
+
+/// What can be asked, by path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resource {
+    Images,
+    Image,
+    Statistics,
+    Pins,
+    Refresh,
+    Verify,
+    Description,
+}
+
+impl Resource {
+    fn of(path: &str) -> Option<Self> {
+        Some(match path.strip_prefix("/api/v1/")? {
+            "images" => Self::Images,
+            "image" => Self::Image,
+            "statistics" => Self::Statistics,
+            "pins" => Self::Pins,
+            "refresh" => Self::Refresh,
+            "verify" => Self::Verify,
+            "openapi.json" => Self::Description,
+            _ => return None,
+        })
+    }
+
+    /// The methods that it takes.
+    fn methods(self) -> &'static str {
+        match self {
+            Self::Images => "GET, DELETE",
+            Self::Image | Self::Statistics | Self::Description => "GET",
+            Self::Pins => "GET, POST, DELETE",
+            Self::Refresh | Self::Verify => "POST",
+        }
+    }
+
+    /// The parameters that it takes with a method.
+    fn parameters(self, method: &Method) -> &'static [&'static str] {
+        match self {
+            Self::Images if method == Method::DELETE => &["name", "dry_run"],
+            Self::Images => &["n", "last", "match"],
+            Self::Pins if method == Method::GET => &[],
+            Self::Image | Self::Pins | Self::Refresh | Self::Verify => &["name"],
+            Self::Statistics | Self::Description => &[],
+        }
+    }
+}
+
+impl Api {
+    pub(in crate::server) fn new(administrator: Administrator) -> Self {
+        Self {
+            administration: administrator.administration,
+            token: Token::new(administrator.token),
+        }
+    }
+
+    /// Does what is asked for, for those who may ask.
+    pub(super) async fn answer(&self, request: &Parts) -> Answer {
+        if !self.token.permits(&request.headers) {
+            return error(
+                StatusCode::UNAUTHORIZED,
+                "denied",
+                "send the token in admin.token of the data directory as Authorization: Bearer …",
+            )
+            .with_static(WWW_AUTHENTICATE, "Bearer realm=\"layby\"");
+        }
+        let Some(resource) = Resource::of(request.uri.path()) else {
+            let message = "there is no such thing; GET /api/v1/openapi.json says what there is";
+            return error(StatusCode::NOT_FOUND, "not_found", message);
+        };
+        let method = &request.method;
+        if !resource.methods().split(", ").any(|one| method == one) {
+            let message = format!("only {} can be done with it", resource.methods());
+            return error(StatusCode::METHOD_NOT_ALLOWED, "invalid", &message)
+                .with_static(ALLOW, resource.methods());
+        }
+        let query = Query::read(request.uri.query(), resource.parameters(method));
+        let answered = match query {
+            Ok(query) => self.act(resource, method, &query).await,
+            Err(error) => Err(error),
+        };
+        answered
+            .unwrap_or_else(|failure| error(status(&failure), failure.code(), &failure.to_string()))
+            .with_static(CACHE_CONTROL, "no-store")
+    }
+
+    async fn act(
+        &self,
+        resource: Resource,
+        method: &Method,
+        query: &Query,
+    ) -> Result<Answer, AdminError> {
+        let admin = &*self.administration;
+        let is = |other| method == other;
+        match resource {
+            Resource::Images if is(Method::DELETE) => {
+                let removal = admin.remove(query.name()?, query.flag("dry_run")?);
+                json_of(&removal.await?)
+            }
+            Resource::Images => json_of(&admin.images(query.images()?).await?),
+            Resource::Image => json_of(&admin.image(query.name()?).await?),
+            Resource::Statistics => json_of(&admin.statistics().await?),
+            Resource::Pins if is(Method::POST) => json_of(&admin.pin(query.name()?).await?),
+            Resource::Pins if is(Method::DELETE) => json_of(&admin.unpin(query.name()?).await?),
+            Resource::Pins => json_of(&admin.pins().await?),
+            Resource::Refresh => json_of(&admin.refresh(query.name()?).await?),
+            Resource::Verify => self.verify(query).await,
+            Resource::Description => Ok(Answer::json(
+                StatusCode::OK,
+                Bytes::from_static(DESCRIPTION.as_bytes()),
+            )),
+        }
+    }
+
+    async fn verify(&self, query: &Query) -> Result<Answer, AdminError> {
+        let events = self.administration.verify(query.get("name")).await?;
+        let lines = events.map(|event| {
+            let event = event.map_err(|failure| broken(&failure.to_string()))?;
+            let mut line =
+                serde_json::to_vec(&event).map_err(|failure| broken(&failure.to_string()))?;
+            line.push(b'\n');
+            Ok(Bytes::from(line))
+        });
+        let answer = Answer::new(StatusCode::OK, Payload::Stream(Box::pin(lines)));
+        Ok(answer.with_static(CONTENT_TYPE, "application/x-ndjson"))
+    }
+}
+
+/// The parameters of a request, each once.
+struct Query(BTreeMap<String, String>);
+
+impl Query {
+    fn read(query: Option<&str>, known: &[&str]) -> Result<Self, AdminError> {
+        let mut parameters = BTreeMap::new();
+        for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            if !known.contains(&&*key) {
+                let known = if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                };
+                let message = format!("{key:?} is not a parameter of it; there are: {known}");
+                return Err(AdminError::Invalid(message));
+            }
+            if parameters
+                .insert(key.to_string(), value.into_owned())
+                .is_some()
+            {
+                return Err(AdminError::Invalid(format!("{key:?} is there twice")));
+            }
+        }
+        Ok(Self(parameters))
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    fn name(&self) -> Result<&str, AdminError> {
+        self.get("name")
+            .ok_or_else(|| AdminError::Invalid("the parameter \"name\" is missing".to_owned()))
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, AdminError> {
+        match self.get(key) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(AdminError::Invalid(format!("{key:?} is true or false"))),
+        }
+    }
+
+    fn images(&self) -> Result<ImageQuery, AdminError> {
+        let n = self.get("n").map(str::parse).transpose();
+        Ok(ImageQuery {
+            n: n.map_err(|_| AdminError::Invalid("\"n\" is a number".to_owned()))?,
+            last: self.get("last").map(str::to_owned),
+            matching: self.get("match").map(str::to_owned),
+        })
+    }
+}
+
+fn json_of<T: Serialize>(value: &T) -> Result<Answer, AdminError> {
+    let body = serde_json::to_vec(value).map_err(std::io::Error::from)?;
+    Ok(Answer::json(StatusCode::OK, body.into()))
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Answer {
+    let body = json!({ "error": { "code": code, "message": message } });
+    Answer::json(status, body.to_string().into())
+}
+
+fn status(error: &AdminError) -> StatusCode {
+    match error {
+        AdminError::NotFound(_) => StatusCode::NOT_FOUND,
+        AdminError::Invalid(_) => StatusCode::BAD_REQUEST,
+        AdminError::Busy => StatusCode::CONFLICT,
+        AdminError::Denied(_) => StatusCode::UNAUTHORIZED,
+        AdminError::Failed(_) | AdminError::Unreachable(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn broken(message: &str) -> BrokenBody {
+    BrokenBody {
+        reason: "admin",
+        message: message.to_owned(),
+    }
+}
+
+/// What there is.
+const DESCRIPTION: &str = include_str!("../../../docs/openapi.json");

@@ -1,0 +1,75 @@
+//! Looking at what is stored without using it: last uses stay as they are.
+
+use std::io;
+use std::time::SystemTime;
+
+use crate::oci::Digest;
+
+use super::files::{Kind, at, is_absent, open_regular};
+use super::{RefKey, Store};
+
+/// What is known of a stored blob without opening it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobLook {
+    /// Its length in bytes.
+    pub len: u64,
+    /// When it was last used.
+    pub used: SystemTime,
+}
+
+impl Store {
+    /// Size and last use of a committed blob. Blocks shortly.
+    pub fn look_at_blob(&self, digest: &Digest) -> io::Result<Option<BlobLook>> {
+        let Some(path) = self.layout.blob(digest) else {
+            return Ok(None);
+        };
+        match self.files.stat(&path) {
+            Ok(stat) if stat.kind == Kind::File => {
+                let in_memory = self.usage.used(digest);
+                Ok(Some(BlobLook {
+                    len: stat.len,
+                    used: in_memory.map_or(stat.modified, |used| used.max(stat.modified)),
+                }))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(at("look at", &path, &error)),
+        }
+    }
+
+    /// The bytes of a committed blob; `None` where there is none, or a longer one. Blocks shortly.
+    pub fn peek_blob(&self, digest: &Digest, most: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(path) = self.layout.blob(digest) else {
+            return Ok(None);
+        };
+        let Some((file, stat)) = open_regular(&*self.files, &path)? else {
+            return Ok(None);
+        };
+        let len = match usize::try_from(stat.len) {
+            Ok(len) if stat.len <= most => len,
+            _ => return Ok(None),
+        };
+        let mut bytes = vec![0; len];
+        match self.files.read_at(&file, 0, &mut bytes) {
+            Ok(()) => Ok(Some(bytes)),
+            // It became shorter meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(at("read", &path, &error)),
+        }
+    }
+
+    /// The length of a blob when it was committed or counted; without looking at the disk.
+    pub fn counted_len(&self, digest: &Digest) -> Option<u64> {
+        self.usage.len_of(digest)
+    }
+
+    /// Whether there is such a record. Blocks shortly.
+    pub fn has_ref(&self, key: &RefKey) -> io::Result<bool> {
+        let path = self.layout.record(key);
+        match self.files.stat(&path) {
+            Ok(stat) => Ok(stat.kind == Kind::File),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(at("look at", &path, &error)),
+        }
+    }
+}

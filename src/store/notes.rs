@@ -1,0 +1,32 @@
+//! Small files of their own kind beside the content, written as durably as records.
+
+use std::io;
+
+use super::batch::{Change, Expected};
+use super::{Store, refs};
+
+/// What a note is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// Images that are pinned by command.
+    Pins,
+    /// What earlier lives counted.
+    Statistics,
+}
+
+impl Store {
+    /// The note; `None` as well for a file that cannot be one, which is logged. Blocks shortly.
+    pub fn get_note(&self, note: Note) -> io::Result<Option<Vec<u8>>> {
+        refs::read(&*self.files, &self.layout.note(note))
+    }
+
+    /// Writes a note. Durable when it returns.
+    pub async fn put_note(&self, note: Note, bytes: Vec<u8>) -> io::Result<()> {
+        let change = Change::PutRecord {
+            target: self.layout.note(note),
+            expected: Expected::Whatever,
+            bytes,
+        };
+        self.committer.make(change).await.map(|_| ())
+    }
+}

@@ -1,0 +1,131 @@
+//! Walking through the repositories in order, from any point on, one directory in memory at a time.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use crate::config::UpstreamName;
+use crate::oci::RepoName;
+
+use super::files::{Entry, Kind, at, is_absent};
+use super::{Store, layout};
+
+/// What a walk meets.
+pub(super) struct Visitor<'a> {
+    repository: &'a mut dyn FnMut(UpstreamName, RepoName) -> io::Result<ControlFlow<()>>,
+    foreign: &'a mut dyn FnMut(PathBuf),
+}
+
+/// How the walk goes on.
+type Step = io::Result<ControlFlow<()>>;
+
+impl Store {
+    /// Visits every repository that has a record, from `from` on, it included, until `visit` breaks off. In order of
+    /// upstream and of the components of the name: `a`, `a/b`, `a-b`. `foreign` is told what is not the store's.
+    /// Blocks for as long as they are many.
+    pub fn each_repository(
+        &self,
+        from: Option<(&UpstreamName, &RepoName)>,
+        visit: &mut dyn FnMut(UpstreamName, RepoName) -> io::Result<ControlFlow<()>>,
+        foreign: &mut dyn FnMut(PathBuf),
+    ) -> io::Result<()> {
+        let mut visitor = Visitor {
+            repository: visit,
+            foreign,
+        };
+        let root = self.layout.refs_dir();
+        for entry in self.sorted(&root)? {
+            let path = root.join(&entry.name);
+            let upstream = entry.name.to_str().and_then(|name| name.parse().ok());
+            let Some(upstream) = upstream.filter(|_| entry.kind == Kind::Directory) else {
+                (visitor.foreign)(path);
+                continue;
+            };
+            let floor: Vec<&str> = match from {
+                Some((first, _)) if upstream < *first => continue,
+                Some((first, name)) if upstream == *first => name.components().collect(),
+                _ => Vec::new(),
+            };
+            if self
+                .descend(&path, &upstream, None, &floor, &mut visitor)?
+                .is_break()
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits the repository `name`, whose directory is `dir`, and those below it. `floor` is what is left of the first
+    /// wanted name; empty: all are wanted.
+    fn descend(
+        &self,
+        dir: &Path,
+        upstream: &UpstreamName,
+        name: Option<&RepoName>,
+        floor: &[&str],
+        visitor: &mut Visitor<'_>,
+    ) -> Step {
+        let mut below = Vec::new();
+        let mut has_records = false;
+        for entry in self.sorted(dir)? {
+            let text = entry.name.to_str().unwrap_or_default();
+            if layout::is_record_folder(text) && entry.kind == Kind::Directory {
+                has_records = true;
+                continue;
+            }
+            let longer: Result<RepoName, _> = match name {
+                Some(name) => format!("{name}/{text}").parse(),
+                None => text.parse(),
+            };
+            match longer {
+                // A name's length is bounded, and so is the depth.
+                Ok(longer) if entry.kind == Kind::Directory => below.push((entry.name, longer)),
+                _ => (visitor.foreign)(dir.join(&entry.name)),
+            }
+        }
+        if let Some(name) = name.filter(|_| has_records && floor.is_empty())
+            && (visitor.repository)(upstream.clone(), name.clone())?.is_break()
+        {
+            return Ok(ControlFlow::Break(()));
+        }
+        for (component, longer) in below {
+            let floor = match floor {
+                [first, rest @ ..] => match component.to_str().unwrap_or_default().cmp(first) {
+                    std::cmp::Ordering::Less => continue,
+                    std::cmp::Ordering::Equal => rest,
+                    std::cmp::Ordering::Greater => &[],
+                },
+                [] => &[],
+            };
+            let dir = dir.join(&component);
+            if self
+                .descend(&dir, upstream, Some(&longer), floor, visitor)?
+                .is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// What lies in the data directory itself without being the store's.
+    pub fn foreign_in_root(&self) -> io::Result<Vec<PathBuf>> {
+        let root = self.layout.root();
+        let entries = self.sorted(root)?;
+        let foreign = entries
+            .into_iter()
+            .filter(|entry| !layout::is_of_root(&entry.name));
+        Ok(foreign.map(|entry| root.join(entry.name)).collect())
+    }
+
+    /// Entries of a directory that may be missing, in order.
+    pub(super) fn sorted(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = match self.files.list(dir) {
+            Err(error) if is_absent(&error) => Vec::new(),
+            other => other.map_err(|error| at("list", dir, &error))?,
+        };
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+}
