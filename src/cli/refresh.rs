@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use super::admin::AdminArgs;
+use super::table::count;
 use crate::proxy::admin::model::Refreshed;
 
 /// Has the upstream asked about a tag at its next use, however young the last answer is. What is stored stays, and is
@@ -36,6 +37,7 @@ fn shown(refreshed: &Refreshed) -> String {
     for name in &refreshed.images {
         let _ = writeln!(text, "asked about at its next use: {name}");
     }
-    let _ = writeln!(text, "{} tags", refreshed.images.len());
+    let tags = count(refreshed.images.len() as u64, "tag");
+    let _ = writeln!(text, "{tags}");
     text
 }

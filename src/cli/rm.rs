@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use super::admin::AdminArgs;
-use super::table::size;
+use super::table::{count, size};
 use crate::proxy::admin::model::Removal;
 
 /// Removes images, and what only they lead to. What other images share stays, and so do pinned images; what is being
@@ -55,12 +55,12 @@ fn shown(removal: &Removal) -> String {
     }
     let _ = writeln!(
         text,
-        "{} images; {freed} {} in {} blobs, {} in {} blobs stay with other images",
-        removal.images.len(),
+        "{}; {freed} {} in {}, {} in {} stay with other images",
+        count(removal.images.len() as u64, "image"),
         size(removal.freed_bytes),
-        removal.blobs,
+        count(removal.blobs, "blob"),
         size(removal.kept_bytes),
-        removal.kept_blobs
+        count(removal.kept_blobs, "blob")
     );
     text
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use super::admin::AdminArgs;
-use super::table::{minute, percent, size, table};
+use super::table::{count, minute, percent, size, table};
 use crate::proxy::admin::model::{Statistics, UpstreamStatistics};
 
 /// Shows what the cache holds and what it was good for, in all and for each upstream.
@@ -37,9 +37,9 @@ fn shown(statistics: &Statistics) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "{} of {limit} in {} blobs{counting}; requests and bytes since {}\n",
+        "{} of {limit} in {}{counting}; requests and bytes since {}\n",
         size(statistics.size_bytes),
-        statistics.blobs,
+        count(statistics.blobs, "blob"),
         minute(statistics.since)
     );
     let rows: Vec<Vec<String>> = statistics

@@ -65,6 +65,13 @@ pub(super) fn percent(ratio: Option<f64>) -> String {
     ratio.map_or_else(dash, |ratio| format!("{:.1} %", ratio * 100.0))
 }
 
+/// `1 image`, `2 images`.
+pub(super) fn count(number: impl Into<u64>, one: &str) -> String {
+    let number = number.into();
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {one}{plural}")
+}
+
 /// As much of a digest as tells it from others: `sha256:0123456789ab`.
 pub(super) fn short(digest: &str) -> &str {
     let end = digest.find(':').map_or(12, |colon| colon + 13);
@@ -106,5 +113,9 @@ mod tests {
         assert_eq!((minute(None), percent(None)), (dash(), dash()));
         assert_eq!(short("sha256:0123456789abcdef"), "sha256:0123456789ab");
         assert_eq!(short("x"), "x");
+        assert_eq!(
+            (count(1_u64, "blob"), count(0_u64, "blob")),
+            ("1 blob".into(), "0 blobs".into())
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use futures_util::StreamExt as _;
 
 use super::admin::{AdminArgs, Failure, Output};
-use super::table::size;
+use super::table::{count, size};
 use crate::proxy::admin::model::{Finding, VerifyEvent, VerifyReport};
 use crate::proxy::admin::{AdminError, Administration};
 
@@ -113,8 +113,8 @@ fn ended(output: &Output, report: &VerifyReport, printed: usize) -> Result<Strin
         counts.join(", ")
     };
     Ok(format!(
-        "{} blobs read, {}; {} sound; {findings}\n",
-        report.blobs,
+        "{} read, {}; {} sound; {findings}\n",
+        count(report.blobs, "blob"),
         size(report.bytes),
         report.sound
     ))

@@ -156,7 +156,7 @@ impl Store {
             }
             _ => {}
         }
-        let target = self.free_name(digest)?;
+        let target = self.free_name(digest);
         match self.files.rename(&path, &target) {
             Ok(()) => {}
             Err(error) if is_absent(&error) => return Ok(None),
@@ -173,15 +173,15 @@ impl Store {
     }
 
     /// Whatever was moved aside before is kept for whoever looks into it.
-    fn free_name(&self, digest: &Digest) -> io::Result<PathBuf> {
+    fn free_name(&self, digest: &Digest) -> PathBuf {
         for attempt in 0..MOST_ASIDE {
             let path = self.layout.damaged(digest, attempt);
             if self.files.stat(&path).is_err_and(|error| is_absent(&error)) {
-                return Ok(path);
+                return path;
             }
         }
         // The disk that damaged it so often is the message; the last one is replaced.
-        Ok(self.layout.damaged(digest, MOST_ASIDE))
+        self.layout.damaged(digest, MOST_ASIDE)
     }
 }
 

@@ -3,6 +3,7 @@
 #[path = "../support/forgetful.rs"]
 mod forgetful;
 
+mod admin;
 mod auth;
 mod cold;
 mod crash;

@@ -70,7 +70,7 @@ pub(super) enum Failure {
 
 /// Whom to ask.
 enum Reached {
-    Server(Remote),
+    Server(Box<Remote>),
     Directory(AtRest),
 }
 
@@ -106,7 +106,7 @@ impl AdminArgs {
     {
         let output = Output { json: self.json };
         match self.reach().await? {
-            Reached::Server(remote) => act(&remote, &output).await,
+            Reached::Server(remote) => act(&*remote, &output).await,
             Reached::Directory(directory) => {
                 let administration = directory.administration();
                 let ended = act(&*administration, &output).await;
@@ -125,7 +125,8 @@ impl AdminArgs {
         let config = configure(&self.file, overrides)?;
         if let Some(url) = &self.admin {
             let token = self.token(&config.data_dir)?;
-            return Ok(Reached::Server(Remote::new(url, token, None)?));
+            let remote = Remote::new(url, &token, None)?;
+            return Ok(Reached::Server(Box::new(remote)));
         }
         let data_dir = &config.data_dir;
         if let Err(error) = std::fs::metadata(data_dir.join("layby.json")) {
@@ -133,7 +134,7 @@ impl AdminArgs {
         }
         match AtRest::open(&config, Environment::default()).await {
             Ok(directory) => Ok(Reached::Directory(directory)),
-            Err(OpenError::Locked { .. }) => Ok(Reached::Server(self.server(&config)?)),
+            Err(OpenError::Locked { .. }) => Ok(Reached::Server(Box::new(self.server(&config)?))),
             Err(error) => Err(error.into()),
         }
     }
@@ -155,7 +156,7 @@ impl AdminArgs {
             ))
         })?;
         let token = self.token(data_dir)?;
-        Remote::new(&url, token, Some(data_dir.clone())).map_err(Into::into)
+        Remote::new(&url, &token, Some(data_dir.clone())).map_err(Into::into)
     }
 
     fn token(&self, data_dir: &Path) -> Result<SecretString, Failure> {
@@ -199,9 +200,8 @@ impl Failure {
             Self::Admin(AdminError::Unreachable(_) | AdminError::Denied(_))
             | Self::Directory(_)
             | Self::Nobody(_) => ExitCode::from(NOBODY),
-            Self::Admin(_) | Self::Setup(_) => ExitCode::FAILURE,
             Self::Output(_) if self.is_closed_pipe() => ExitCode::SUCCESS,
-            Self::Output(_) => ExitCode::FAILURE,
+            Self::Admin(_) | Self::Setup(_) | Self::Output(_) => ExitCode::FAILURE,
         }
     }
 

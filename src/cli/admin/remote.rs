@@ -49,7 +49,7 @@ impl Remote {
     /// The server whose admin listener is at `url`; `locked` is the directory that it was found by.
     pub(super) fn new(
         url: &http::Uri,
-        token: SecretString,
+        token: &SecretString,
         locked: Option<PathBuf>,
     ) -> Result<Self, AdminError> {
         let wrong = |why: &str| {

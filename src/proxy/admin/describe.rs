@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::config::{Config, TagPolicy, TagRules, Upstream, UpstreamName};
-use crate::oci::{Descriptor, Digest, ManifestKind, Platform};
+use crate::oci::{Descriptor, Digest, ManifestInfo, ManifestKind, Platform};
 use crate::proxy::Place;
 use crate::proxy::freshness::Freshness;
 use crate::proxy::manifests::EMPTY;
@@ -120,7 +120,7 @@ impl Describer<'_> {
         }
         let mut blobs = Vec::new();
         let mut is_complete = state == Presence::Present;
-        for blob in node.info.iter().flat_map(|info| info.blobs()) {
+        for blob in node.info.iter().flat_map(ManifestInfo::blobs) {
             let blob = self.blob(place, blob, sums)?;
             is_complete &= matches!(blob.state, Presence::Present | Presence::External);
             blobs.push(blob);

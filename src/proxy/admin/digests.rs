@@ -14,26 +14,26 @@ use super::walk;
 /// else is as likely as two of a million random numbers of 64 bits being the same, and costs no more than a blob that
 /// is kept for nothing or a size that is told wrong.
 #[derive(Debug, Default)]
-pub struct DigestSet(HashSet<u64, BuildHasherDefault<Unhashed>>);
+pub(super) struct DigestSet(HashSet<u64, BuildHasherDefault<Unhashed>>);
 
 impl DigestSet {
     /// Puts a digest in; whether it is new.
-    pub fn insert(&mut self, digest: &Digest) -> bool {
+    pub(super) fn insert(&mut self, digest: &Digest) -> bool {
         self.0.insert(short(digest))
     }
 
     /// Whether it is in.
-    pub fn contains(&self, digest: &Digest) -> bool {
+    pub(super) fn contains(&self, digest: &Digest) -> bool {
         self.0.contains(&short(digest))
     }
 
     /// How many are in.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Whether none is in.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

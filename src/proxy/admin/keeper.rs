@@ -15,7 +15,7 @@ use crate::store::{RefKind, Store};
 use crate::telemetry::Metrics;
 
 use super::describe::{Describer, Policies};
-use super::digests::Sharing;
+use super::digests::{DigestSet, Sharing};
 use super::memory::Memory;
 use super::model::{
     ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics, VerifyEvent,
@@ -274,16 +274,14 @@ impl Keeper {
             events: sender,
             stopping: self.tasks.stopping(),
             runtime: tokio::runtime::Handle::current(),
+            turn,
             report: VerifyReport::default(),
             last_progress: Instant::now(),
-            reported: super::DigestSet::default(),
+            reported: DigestSet::default(),
             lengths: None,
         };
         self.tasks.spawn(async move {
-            let run = move || {
-                verifier.run(image.as_ref());
-                drop(turn);
-            };
+            let run = move || verifier.run(image.as_ref());
             if let Err(error) = tokio::task::spawn_blocking(run).await {
                 tracing::error!(%error, "a verification broke off; please report this");
             }

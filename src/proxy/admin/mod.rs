@@ -30,10 +30,9 @@ use model::{
     ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics, VerifyEvent,
 };
 
-pub use digests::DigestSet;
 pub use keeper::Keeper;
 pub(super) use memory::Memory;
-pub use pins::Pins;
+pub use pins::{Pins, Protected};
 
 /// An answer to come.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, AdminError>> + Send + 'a>>;

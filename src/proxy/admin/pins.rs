@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::time::SystemTime;
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,35 @@ pub struct Pins {
     command: RwLock<Vec<Pin>>,
     /// One change at a time, so that the last one written is the one in force.
     changing: tokio::sync::Mutex<()>,
+}
+
+/// What pinned images led to at a time.
+#[derive(Debug)]
+pub struct Protected {
+    parts: DigestSet,
+    as_of: SystemTime,
+}
+
+impl Protected {
+    /// Whether a pinned image leads to this blob or manifest.
+    pub fn keeps(&self, digest: &Digest) -> bool {
+        self.parts.contains(digest)
+    }
+
+    /// Since when it may lead to more.
+    pub fn as_of(&self) -> SystemTime {
+        self.as_of
+    }
+
+    /// How many blobs and manifests they are.
+    pub fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Whether nothing is protected.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
 }
 
 /// `pins.json`.
@@ -62,12 +92,12 @@ impl Pins {
         self.any(|pin| pin.matches(&place.upstream, &place.repository, tag, digest))
     }
 
-    /// Every blob and manifest that pinned images lead to, so that eviction leaves them alone. Reads the manifests of
+    /// Every blob and manifest that pinned images lead to at `now`, so that eviction leaves them alone. Reads the manifests of
     /// repositories with a pin only. Blocks for as long as those are many; fails rather than leave something out.
-    pub fn protected(&self, store: &Store) -> io::Result<DigestSet> {
-        let mut protected = DigestSet::default();
+    pub fn protected(&self, store: &Store, now: SystemTime) -> io::Result<Protected> {
+        let mut parts = DigestSet::default();
         if !self.any(|_| true) {
-            return Ok(protected);
+            return Ok(Protected { parts, as_of: now });
         }
         let mut in_repository = |upstream, repository| {
             if !self.any(|pin| pin.matches_repository(&upstream, &repository)) {
@@ -81,14 +111,14 @@ impl Pins {
                 let tag = image.tag.as_ref().map(|(tag, _)| tag);
                 if self.are_for(&place, tag, &image.digest) {
                     image.each_part(store, &mut |digest| {
-                        protected.insert(digest);
+                        parts.insert(digest);
                     })?;
                 }
                 Ok(ControlFlow::Continue(()))
             })
         };
         store.each_repository(None, &mut in_repository, &mut |_| {})?;
-        Ok(protected)
+        Ok(Protected { parts, as_of: now })
     }
 
     fn any(&self, holds: impl Fn(&Pin) -> bool) -> bool {

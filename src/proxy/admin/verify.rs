@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,8 @@ pub(super) struct Verifier {
     pub(super) stopping: CancellationToken,
     /// For the changes that it makes from its thread.
     pub(super) runtime: Handle,
+    /// The right to it, which is over before its end is told: whoever hears of that may begin the next.
+    pub(super) turn: OwnedSemaphorePermit,
     pub(super) report: VerifyReport,
     pub(super) last_progress: Instant,
     /// What has been reported gone, or moved aside: one report is enough.
@@ -74,17 +77,19 @@ impl Verifier {
                 message: error.to_string(),
             },
         };
+        let Self { turn, events, .. } = self;
+        drop(turn);
         // Who has left need not know.
-        let _ = self.events.blocking_send(last);
+        let _ = events.blocking_send(last);
     }
 
     fn everything(&mut self) -> Checked {
         for path in self.store.foreign_in_root()? {
-            self.foreign(path)?;
+            self.foreign(&path)?;
         }
         let (shards, foreign) = self.store.blob_shards()?;
         for path in foreign {
-            self.foreign(path)?;
+            self.foreign(&path)?;
         }
         for shard in shards {
             let entries = match self.store.shard_entries(&shard) {
@@ -98,7 +103,7 @@ impl Verifier {
             for entry in entries {
                 match entry {
                     ShardEntry::Blob(digest) => self.blob(&digest)?,
-                    ShardEntry::Foreign(path) => self.foreign(path)?,
+                    ShardEntry::Foreign(path) => self.foreign(&path)?,
                 }
             }
         }
@@ -210,7 +215,7 @@ impl Verifier {
         })
     }
 
-    fn foreign(&mut self, path: PathBuf) -> Checked {
+    fn foreign(&mut self, path: &Path) -> Checked {
         self.found(Finding {
             kind: FindingKind::Foreign,
             place: path.display().to_string(),
@@ -234,7 +239,7 @@ impl Verifier {
         };
         store.each_repository(None, &mut note, &mut |path| foreign.push(path))?;
         for path in foreign {
-            self.foreign(path)?;
+            self.foreign(&path)?;
         }
         for place in places {
             self.records_of(&place)?;

@@ -262,3 +262,57 @@ fn broken(message: &str) -> BrokenBody {
 
 /// What there is.
 const DESCRIPTION: &str = include_str!("../../../docs/openapi.json");
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    const PATHS: [&str; 7] = [
+        "images",
+        "image",
+        "statistics",
+        "pins",
+        "refresh",
+        "verify",
+        "openapi.json",
+    ];
+
+    /// Method, path and parameters of everything that is served.
+    fn served() -> BTreeSet<String> {
+        let mut served = BTreeSet::new();
+        for name in PATHS {
+            let path = format!("/api/v1/{name}");
+            let resource = Resource::of(&path).unwrap();
+            for method in resource.methods().split(", ") {
+                let parameters = resource.parameters(&method.parse().unwrap());
+                served.insert(format!("{method} {path} {parameters:?}"));
+            }
+        }
+        served
+    }
+
+    fn described() -> BTreeSet<String> {
+        let document: Value = serde_json::from_str(DESCRIPTION).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let parameters = operation["parameters"].as_array().unwrap();
+                let names: Vec<_> = parameters
+                    .iter()
+                    .map(|one| one["name"].as_str().unwrap())
+                    .collect();
+                described.insert(format!("{} {path} {names:?}", method.to_uppercase()));
+            }
+        }
+        described
+    }
+
+    #[test]
+    fn the_description_names_everything_that_is_served_and_nothing_else() {
+        assert_eq!(served(), described());
+    }
+}

@@ -1,7 +1,9 @@
 //! The server on the wire: raw sockets against a fake proxy.
 
 mod admin;
+mod administrator;
 mod answers;
+mod api;
 mod connections;
 mod errors;
 mod fake;

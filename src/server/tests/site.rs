@@ -4,15 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::administrator::{FakeAdministration, TOKEN};
 use super::wire::Reply;
 use super::{Fake, Wire};
 use crate::config::{Admin, Cache, Config, Limits, Log, LogFormat, MinFree};
 use crate::runtime::{Readiness, Tasks};
-use crate::server::Server;
+use crate::server::{Administrator, Server};
 use crate::telemetry::Metrics;
 
 pub(super) struct Site {
     pub(super) fake: Arc<Fake>,
+    pub(super) administration: Arc<FakeAdministration>,
     pub(super) server: Server,
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Readiness,
@@ -68,9 +70,15 @@ impl Site {
         let fake = Arc::new(Fake::default());
         let metrics = Arc::new(Metrics::default());
         let readiness = Readiness::new();
+        let administration = Arc::new(FakeAdministration::default());
+        let administrator = Administrator {
+            administration: Arc::clone(&administration) as _,
+            token: TOKEN.into(),
+        };
         let server = Server::bind(
             config,
             Arc::clone(&fake) as _,
+            administrator,
             &readiness,
             Arc::clone(&metrics),
             &Tasks::new(),
@@ -79,6 +87,7 @@ impl Site {
         .unwrap();
         Self {
             fake,
+            administration,
             server,
             metrics,
             readiness,

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use super::*;
 
+mod admin;
 mod blobs;
 mod opening;
 mod records;

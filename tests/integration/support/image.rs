@@ -42,10 +42,15 @@ impl Image {
             .zip(layers)
             .map(|(number, len)| Content::random(seed * 1000 + number, *len))
             .collect();
+        Self::of_layers(&format!("seed {seed}"), layers)
+    }
+
+    /// An image with these layers, told from others by `name`.
+    pub(crate) fn of_layers(name: &str, layers: Vec<Content>) -> Self {
         let config = json!({
             "architecture": "amd64",
             "os": "linux",
-            "author": format!("seed {seed}"),
+            "author": name,
             "rootfs": { "type": "layers", "diff_ids": [] },
         });
         let config = Content::bytes(config.to_string());

@@ -150,6 +150,11 @@ impl Layby {
         self.app().admin_address().expect("an admin listener")
     }
 
+    /// The same, if it runs.
+    pub(crate) fn running_admin(&self) -> Option<SocketAddr> {
+        self.app.as_ref().and_then(App::admin_address)
+    }
+
     fn app(&self) -> &App {
         self.app.as_ref().expect("layby runs")
     }

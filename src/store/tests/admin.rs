@@ -1,0 +1,209 @@
+//! What administration asks of the store: walking, looking, checking, notes, the token.
+
+use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt;
+
+use secrecy::ExposeSecret;
+
+use super::*;
+
+/// The repositories from `from` on, as they come.
+fn walked(store: &Store, from: Option<(&str, &str)>) -> Vec<String> {
+    let from = from.map(|(upstream, name)| (upstream.parse().unwrap(), name.parse().unwrap()));
+    let mut found = Vec::new();
+    let mut visit = |upstream: UpstreamName, repository: RepoName| {
+        found.push(format!("{upstream}/{repository}"));
+        Ok(ControlFlow::Continue(()))
+    };
+    let from = from.as_ref().map(|(upstream, name)| (upstream, name));
+    store
+        .each_repository(from, &mut visit, &mut |path| panic!("{path:?}"))
+        .unwrap();
+    found
+}
+
+#[tokio::test]
+async fn a_walk_can_begin_anywhere_and_goes_on_in_the_same_order() {
+    let fixture = Fixture::new().await;
+    for name in ["b", "a", "a/b", "a-b", "a/b/c", "a.b", "c/d", "a0"] {
+        fixture
+            .store
+            .put_ref(&tag(name, "v1"), vec![1])
+            .await
+            .unwrap();
+    }
+    let all = walked(&fixture.store, None);
+    let place = |name: &str| format!("registry.test:5000/{name}");
+    assert_eq!(
+        all,
+        ["a", "a/b", "a/b/c", "a-b", "a.b", "a0", "b", "c/d"].map(place)
+    );
+    for (index, name) in all.iter().enumerate() {
+        let name = name.split_once('/').unwrap().1;
+        let rest = walked(&fixture.store, Some(("registry.test:5000", name)));
+        assert_eq!(rest, all[index..], "from {name}");
+    }
+    // What is there no more, or never was, is a place to begin as well.
+    assert_eq!(
+        walked(&fixture.store, Some(("registry.test:5000", "a/a"))),
+        all[1..]
+    );
+    assert_eq!(
+        walked(&fixture.store, Some(("registry.test:5000", "b/x"))),
+        all[7..]
+    );
+    assert_eq!(
+        walked(&fixture.store, Some(("zzz", "a"))),
+        Vec::<String>::new()
+    );
+    assert_eq!(walked(&fixture.store, Some(("a", "a"))), all);
+}
+
+#[tokio::test]
+async fn a_walk_ends_where_it_is_told() {
+    let fixture = Fixture::new().await;
+    for name in ["a", "a/b", "c"] {
+        fixture
+            .store
+            .put_ref(&tag(name, "v1"), vec![1])
+            .await
+            .unwrap();
+    }
+    let mut count = 0;
+    let mut visit = |_, _| {
+        count += 1;
+        Ok(if count == 2 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
+    };
+    fixture
+        .store
+        .each_repository(None, &mut visit, &mut |_| {})
+        .unwrap();
+    assert_eq!(count, 2);
+}
+
+#[tokio::test]
+async fn looking_at_a_blob_is_no_use_of_it() {
+    let fixture = Fixture::new().await;
+    let digest = fixture.commit(b"content").await.unwrap();
+    let before = fixture.store.look_at_blob(&digest).unwrap().unwrap();
+    assert_eq!(before.len, 7);
+    fixture.clock.advance(Duration::from_hours(1));
+    assert_eq!(
+        fixture.store.peek_blob(&digest, 7).unwrap().unwrap(),
+        b"content"
+    );
+    assert_eq!(fixture.store.peek_blob(&digest, 6).unwrap(), None);
+    assert_eq!(fixture.store.look_at_blob(&digest).unwrap(), Some(before));
+    fixture.store.open_blob(&digest).unwrap();
+    let after = fixture.store.look_at_blob(&digest).unwrap().unwrap();
+    assert!(after.used >= before.used + Duration::from_mins(59));
+    assert_eq!(
+        fixture.store.look_at_blob(&Digest::sha256(b"x")).unwrap(),
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_check_can_be_called_off() {
+    let fixture = Fixture::new().await;
+    let digest = fixture.commit(&vec![7; 3 << 20]).await.unwrap();
+    let mut read = 0;
+    let checked = fixture.store.check_blob(&digest, &mut |bytes| {
+        read += bytes;
+        read < 2 << 20
+    });
+    assert!(matches!(checked, Ok(Soundness::Unknown)), "{checked:?}");
+    assert_eq!(read, 2 << 20);
+    let checked = fixture.store.check_blob(&digest, &mut |_| true);
+    assert!(matches!(checked, Ok(Soundness::Sound)), "{checked:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_is_told_from_what_is_not_there() {
+    let fixture = Fixture::new().await;
+    let digest = fixture.commit(b"content").await.unwrap();
+    let path = fixture.path(&digest);
+    fs::rename(&path, path.with_extension("away")).unwrap();
+    let checked = fixture.store.check_blob(&digest, &mut |_| true);
+    assert!(matches!(checked, Ok(Soundness::Missing)), "{checked:?}");
+    symlink(path.with_extension("away"), &path).unwrap();
+    let checked = fixture.store.check_blob(&digest, &mut |_| true);
+    assert!(
+        matches!(checked, Ok(Soundness::Unreadable(_))),
+        "{checked:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_empty_blob_is_sound() {
+    let fixture = Fixture::new().await;
+    let digest = fixture.commit(b"").await.unwrap();
+    let checked = fixture.store.check_blob(&digest, &mut |_| true);
+    assert!(matches!(checked, Ok(Soundness::Sound)), "{checked:?}");
+}
+
+#[tokio::test]
+async fn notes_outlive_a_restart() {
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.store.get_note(Note::Pins).unwrap(), None);
+    fixture
+        .store
+        .put_note(Note::Pins, b"one".to_vec())
+        .await
+        .unwrap();
+    fixture
+        .store
+        .put_note(Note::Pins, b"two".to_vec())
+        .await
+        .unwrap();
+    fixture
+        .store
+        .put_note(Note::Statistics, b"three".to_vec())
+        .await
+        .unwrap();
+    let fixture = fixture.restart().await;
+    assert_eq!(fixture.store.get_note(Note::Pins).unwrap().unwrap(), b"two");
+    assert_eq!(
+        fixture.store.get_note(Note::Statistics).unwrap().unwrap(),
+        b"three"
+    );
+    assert_eq!(
+        fixture.store.foreign_in_root().unwrap(),
+        Vec::<PathBuf>::new()
+    );
+}
+
+#[tokio::test]
+async fn the_token_is_made_once_and_for_its_owner_alone() {
+    let fixture = Fixture::new().await;
+    assert!(
+        read_admin_token(fixture.store.data_dir())
+            .unwrap()
+            .is_none()
+    );
+    let token = fixture.store.admin_token().unwrap();
+    assert_eq!(token.expose_secret().len(), 64);
+    let path = fixture.store.data_dir().join("admin.token");
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let fixture = fixture.restart().await;
+    let again = fixture.store.admin_token().unwrap();
+    assert_eq!(again.expose_secret(), token.expose_secret());
+    let read = read_admin_token(fixture.store.data_dir()).unwrap().unwrap();
+    assert_eq!(read.expose_secret(), token.expose_secret());
+    // An operator's own is taken; what is too short to be one is not.
+    fs::write(&path, "an operator's-own-token\n".replace(' ', "-")).unwrap();
+    let own = fixture.store.admin_token().unwrap();
+    assert_eq!(own.expose_secret(), "an-operator's-own-token");
+    fs::write(&path, "short").unwrap();
+    assert_eq!(
+        fixture.store.admin_token().unwrap().expose_secret().len(),
+        64
+    );
+}
