@@ -57,14 +57,18 @@ impl Leader {
             self.flights.metrics.upstream.verify_failed(upstream);
         }
         let chance = fastrand::f64();
-        let (source, wait) = self.flight.with(|state| {
-            let source = state.source_of(step);
+        let (index, wait, is_given_up) = self.flight.with(|state| {
+            let index = state.source_of(step);
             let wait = state.step_failed(step, Arc::clone(error), remedy, chance);
-            (source, wait)
+            (
+                index,
+                wait,
+                index.is_none_or(|index| state.is_given_up(index)),
+            )
         });
-        let source = source.and_then(|index| self.flight.source(index));
+        let source = index.and_then(|index| self.flight.source(index));
         let repository = source.as_ref().map_or("", |source| source.key());
-        if remedy == Remedy::None {
+        if is_given_up {
             tracing::warn!(
                 upstream = %key.upstream, repository, digest = %key.digest,
                 reason = error.reason(), %error, "a source of a blob failed"

@@ -232,7 +232,11 @@ impl Leader {
             .with(|state| state.answered(ask.step, start, total));
         match answered {
             Ok(Answered::Wanted) => {}
-            Ok(Answered::Redundant) => return Ok(None),
+            Ok(Answered::Redundant) => {
+                // The one that brings the same may wait for this.
+                self.flight.publish();
+                return Ok(None);
+            }
             Err(mismatch) => {
                 self.misfit(ask.step, &mismatch);
                 return Ok(None);

@@ -5,25 +5,27 @@
 //! *present* once they are written, so that readers can have them.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::intervals::Intervals;
-use super::ports::Remedy;
 
 mod demands;
 mod plan;
 mod reading;
+mod retry;
 mod sources;
 mod steps;
 
 pub(super) use demands::ReaderId;
 pub(super) use plan::{Ask, Plan};
 pub(super) use reading::{Abandoned, Admission, Readable};
+#[cfg(test)]
+pub(super) use retry::PROGRESS;
 pub(super) use steps::StepId;
 
 use demands::Demands;
 use reading::Readers;
+use retry::Retry;
 use sources::{Ranges, Sources};
 use steps::{Reach, Step, Steps};
 
@@ -33,13 +35,6 @@ pub(super) const TAIL: u64 = 64 * 1024;
 pub(super) const STEP: u64 = 8 * 1024 * 1024;
 /// Steps of one flight at once.
 pub(super) const MAX_STEPS: usize = 16;
-/// So many new bytes count as progress: what went wrong before is forgotten.
-pub(super) const PROGRESS: u64 = 64 * 1024;
-/// The longest wait that an upstream may ask for before its first answer, while clients wait for their status lines …
-const PATIENCE_BEFORE: Duration = Duration::from_secs(2);
-/// … and later.
-const PATIENCE_AFTER: Duration = Duration::from_secs(60);
-
 /// State of one fetch. `E` is why a source failed, `F` why the flight did.
 #[derive(Debug)]
 pub(super) struct State<E, F> {
@@ -77,38 +72,6 @@ enum Phase<F> {
     Abandoned,
     /// No more bytes will come.
     Failed(F),
-}
-
-/// What is left of the patience with broken steps.
-#[derive(Debug)]
-struct Retry {
-    backoff: Backoff,
-    /// New bytes since the last progress.
-    since: u64,
-    /// No further try is worth it.
-    spent: bool,
-    /// Nothing is asked until the leader says so.
-    paused: bool,
-    /// The next request makes good for a broken one.
-    broken: bool,
-}
-
-impl Retry {
-    fn new(backoff: Backoff) -> Self {
-        Self {
-            backoff,
-            since: 0,
-            spent: false,
-            paused: false,
-            broken: false,
-        }
-    }
-
-    fn renew(&mut self, backoff: Backoff) {
-        self.backoff = backoff;
-        self.since = 0;
-        self.spent = false;
-    }
 }
 
 /// What an answer's head means for its step.
@@ -168,7 +131,7 @@ impl<E: Clone, F: Clone> State<E, F> {
             readers: Readers::default(),
             first,
             parallel: parallel.max(1),
-            retry: Retry::new(Backoff::untried(2)),
+            retry: Retry::default(),
             phase: Phase::Fetching,
         }
     }
@@ -180,15 +143,6 @@ impl<E: Clone, F: Clone> State<E, F> {
             self.retry.renew(self.patience());
         }
         is_new
-    }
-
-    /// The tries that a run of failures has from now on.
-    fn patience(&self) -> Backoff {
-        if self.sources.any_answered() {
-            Backoff::proven()
-        } else {
-            Backoff::untried(2.max(u32::try_from(self.sources.len()).unwrap_or(2)))
-        }
     }
 
     /// Bytes that an earlier fetch left, of a blob that it took to have `len` bytes.
@@ -221,7 +175,7 @@ impl<E: Clone, F: Clone> State<E, F> {
             return Err(Mismatch::Size { known, told });
         }
         self.size = self.size.or(total);
-        let others_endless = self.steps.has_endless(Some(id));
+        let others_endless = self.steps.has_endless(id);
         let Some(step) = self.steps.get_mut(id) else {
             return Ok(Answered::Redundant);
         };
@@ -284,7 +238,7 @@ impl<E: Clone, F: Clone> State<E, F> {
 
     /// A step brings more than it asked for: its source ignores ranges, and the answer is the whole blob.
     fn outran(&mut self, id: StepId) -> Take {
-        let others_endless = self.steps.has_endless(Some(id));
+        let others_endless = self.steps.has_endless(id);
         if let Some(step) = self.steps.get_mut(id) {
             self.sources.set_ranges(step.source, Ranges::Ignored);
             if !others_endless {
@@ -294,14 +248,6 @@ impl<E: Clone, F: Clone> State<E, F> {
             }
         }
         Take::Stop
-    }
-
-    fn progressed(&mut self, count: u64) {
-        self.retry.since += count;
-        if self.retry.since >= PROGRESS {
-            self.retry.renew(Backoff::proven());
-            self.sources.progressed();
-        }
     }
 
     /// Where a step's next byte belongs.
@@ -322,8 +268,9 @@ impl<E: Clone, F: Clone> State<E, F> {
         };
         let end = step.at;
         let is_whole = match (step.reach, self.size) {
-            (Reach::Bounded(bound), size) => end >= bound.min(size.unwrap_or(bound)),
+            (Reach::Bounded(bound), Some(size)) => end >= bound.min(size),
             (_, Some(size)) => end >= size,
+            // Only an answer that holds the whole tells no size.
             (_, None) => {
                 if self.arrived.end() > end {
                     return Err(Mismatch::TooShort { end });
@@ -343,53 +290,6 @@ impl<E: Clone, F: Clone> State<E, F> {
         let step = self.steps.end(id)?;
         self.demands.enqueue_all();
         Some(step.source)
-    }
-
-    /// A step failed, before its head or after it. How long the leader waits before it says [`State::go_on`]; `None`: it
-    /// need not. `chance` is as in [`Backoff::failed`].
-    pub(super) fn step_failed(
-        &mut self,
-        id: StepId,
-        error: E,
-        remedy: Remedy,
-        chance: f64,
-    ) -> Option<Duration> {
-        let source = self.close_step(id)?;
-        let answered = self.sources.any_answered();
-        let patience = if answered {
-            PATIENCE_AFTER
-        } else {
-            PATIENCE_BEFORE
-        };
-        let (remedy, asked) = match remedy {
-            Remedy::Again(wait) if wait > patience => (Remedy::None, Duration::ZERO),
-            Remedy::Again(wait) => (remedy, wait),
-            // What was never good has not expired.
-            Remedy::Renew if !answered => (Remedy::None, Duration::ZERO),
-            _ => (remedy, Duration::ZERO),
-        };
-        self.sources.failed(source, error, remedy);
-        self.retry.broken = answered;
-        // A source that is out leaves the way to the next; steps that break together are one failure.
-        if remedy == Remedy::None || self.retry.paused {
-            return None;
-        }
-        match self.retry.backoff.failed(asked, chance) {
-            Some(wait) if wait.is_zero() => None,
-            Some(wait) => {
-                self.retry.paused = true;
-                Some(wait)
-            }
-            None => {
-                self.retry.spent = true;
-                None
-            }
-        }
-    }
-
-    /// The wait after a failure is over.
-    pub(super) fn go_on(&mut self) {
-        self.retry.paused = false;
     }
 
     /// Bytes at `range` can be read from now on. Returns how many are new.
@@ -483,6 +383,11 @@ impl<E: Clone, F: Clone> State<E, F> {
     /// Whether any source answered for the blob.
     pub(super) fn has_answer(&self) -> bool {
         self.sources.any_answered()
+    }
+
+    /// Whether a source is not asked any more, or nobody is.
+    pub(super) fn is_given_up(&self, source: usize) -> bool {
+        self.retry.spent || self.sources.is_out(source)
     }
 
     /// The failure of a source that tells most.

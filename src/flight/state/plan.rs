@@ -89,10 +89,11 @@ impl<E: Clone, F: Clone> State<E, F> {
 
     /// Without a size, or a source that takes ranges, all that can be asked for is the whole. What is there is passed over.
     fn anew(&mut self) -> Plan {
-        if self.steps.has_endless(None) {
-            Plan::Wait
-        } else {
+        if self.steps.is_empty() {
             self.ask(None, true)
+        } else {
+            // It may turn out to be the whole.
+            Plan::Wait
         }
     }
 

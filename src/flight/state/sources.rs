@@ -127,9 +127,13 @@ impl<E: Clone> Sources<E> {
     }
 
     fn is_usable(&self, index: usize, ranged: bool) -> bool {
-        let source = &self.all[index];
-        let is_out = matches!(source.health, Health::Out(_));
-        !is_out && (!ranged || source.ranges != Ranges::Ignored)
+        !self.is_out(index) && !(ranged && self.ranges(index) == Ranges::Ignored)
+    }
+
+    /// Whether this source is not asked any more.
+    pub(super) fn is_out(&self, index: usize) -> bool {
+        let source = self.all.get(index);
+        source.is_none_or(|source| matches!(source.health, Health::Out(_)))
     }
 
     /// The next source to ask, for a range if `ranged`.

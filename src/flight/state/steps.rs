@@ -81,8 +81,7 @@ impl Steps {
     }
 
     /// Whether a step other than `but` reads without an end.
-    pub(super) fn has_endless(&self, but: Option<StepId>) -> bool {
-        self.iter()
-            .any(|(id, step)| Some(id) != but && step.is_endless())
+    pub(super) fn has_endless(&self, but: StepId) -> bool {
+        self.iter().any(|(id, step)| id != but && step.is_endless())
     }
 }

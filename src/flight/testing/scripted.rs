@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::flight::ports::{Body, BoxFuture, FetchError, Fetched, Remedy, Source, SourceFailure};
@@ -59,6 +59,8 @@ pub(crate) struct Scripted {
     pub(crate) asked: Mutex<Vec<Option<Range<u64>>>>,
     pub(crate) delivered: AtomicUsize,
     pub(crate) parallel: AtomicUsize,
+    /// The head of each answer waits for a permit.
+    pub(crate) heads: Semaphore,
 }
 
 impl fmt::Debug for Scripted {
@@ -75,6 +77,7 @@ impl Scripted {
             asked: Mutex::default(),
             delivered: AtomicUsize::new(0),
             parallel: AtomicUsize::new(1),
+            heads: Semaphore::new(1000),
         })
     }
 
@@ -126,6 +129,11 @@ impl Source for Scripted {
         self.asked.lock().push(range);
         let answer = self.answers.lock().pop_front();
         Box::pin(async move {
+            self.heads
+                .acquire()
+                .await
+                .expect("it is never closed")
+                .forget();
             match answer {
                 None => Err(Arc::new(Failed("no answer left")) as FetchError),
                 Some(Answer::Refuse(why)) => Err(Arc::new(Failed(why)) as FetchError),

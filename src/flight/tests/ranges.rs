@@ -115,6 +115,32 @@ async fn without_ranges_a_reader_far_ahead_waits_for_the_frontier() {
     assert_eq!(source.times_asked(), 2);
 }
 
+#[tokio::test]
+async fn a_fetch_that_reaches_a_claim_waits_for_its_answer_and_goes_on_if_ranges_are_ignored() {
+    let world = world_of(16 * MIB);
+    let source = Scripted::new("a");
+    let front = source.sends(0, Some(LEN));
+    let _ignored = source.sends(0, Some(LEN));
+    source.heads.forget_permits(999);
+    let handle = world.board(&world.wish(&source)).await;
+    front.send(Ok(world.bytes.slice(..5000))).await.unwrap();
+    size(&handle).await;
+    let reader = handle.reader(Some(mib(15)..LEN));
+    while source.times_asked() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let mut whole = handle.reader(None);
+    front.send(Ok(world.bytes.slice(5000..))).await.unwrap();
+    drop(front);
+    let mut got = 0;
+    while got < mib(15) {
+        got += whole.next().await.unwrap().unwrap().len();
+    }
+    source.heads.add_permits(1);
+    assert!(read_all(reader).await.unwrap() == world.part(mib(15)..LEN));
+    assert_eq!(source.times_asked(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_readers_of_parts_in_any_order_some_leaving_early_cost_every_byte_once() {
     let world = Arc::new(world_of(32 * MIB));

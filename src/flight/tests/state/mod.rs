@@ -1,5 +1,6 @@
 //! The rules of a flight.
 
+mod failing;
 mod fetching;
 mod random;
 mod reading;
@@ -58,4 +59,18 @@ fn brings(state: &mut TestState, step: StepId, mut len: u64) {
             other => panic!("{other:?} at {at}"),
         }
     }
+}
+
+fn only(range: Range<u64>) -> Vec<Range<u64>> {
+    std::iter::once(range).collect()
+}
+
+fn only_step(state: &TestState) -> StepId {
+    let ids = state.steps();
+    assert_eq!(ids.len(), 1);
+    ids[0]
+}
+
+fn again() -> Remedy {
+    Remedy::Again(Duration::ZERO)
 }
