@@ -17,6 +17,12 @@ use std::time::SystemTime;
 
 use layby::store::{BootId, Disk, Entry, Files, Space, Stat};
 
+mod luck;
+
+pub(crate) use luck::Luck;
+
+use luck::Dice;
+
 /// The layer of one life, from power-on to [`Forgetful::power_loss`].
 #[derive(Debug)]
 pub(crate) struct Forgetful {
@@ -27,21 +33,6 @@ pub(crate) struct Forgetful {
     /// The run of the operating system that this life is in.
     boot: BootId,
     state: Mutex<State>,
-}
-
-/// What survives of that which was not synced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Luck {
-    /// Everything: a killed process, not a power loss.
-    All,
-    /// Nothing.
-    Nothing,
-    /// Names, and the lengths of files, but no bytes: these read as zeros.
-    Names,
-    /// Bytes, but no names.
-    Bytes,
-    /// Each thing as this seed has it.
-    Seed(u64),
 }
 
 #[derive(Debug, Default)]
@@ -466,44 +457,4 @@ fn id(file: &File) -> io::Result<(u64, u64)> {
 
 fn off() -> io::Error {
     io::Error::other("the power is off")
-}
-
-/// Says what survives.
-struct Dice {
-    luck: Luck,
-    random: fastrand::Rng,
-}
-
-impl Dice {
-    fn new(luck: Luck) -> Self {
-        let seed = if let Luck::Seed(seed) = luck { seed } else { 0 };
-        Self {
-            luck,
-            random: fastrand::Rng::with_seed(seed),
-        }
-    }
-
-    fn name_survives(&mut self) -> bool {
-        match self.luck {
-            Luck::All | Luck::Names => true,
-            Luck::Nothing | Luck::Bytes => false,
-            Luck::Seed(_) => self.random.bool(),
-        }
-    }
-
-    fn bytes_survive(&mut self) -> bool {
-        match self.luck {
-            Luck::All | Luck::Bytes => true,
-            Luck::Nothing | Luck::Names => false,
-            Luck::Seed(_) => self.random.bool(),
-        }
-    }
-
-    fn is_shortened(&mut self) -> bool {
-        match self.luck {
-            Luck::All | Luck::Names | Luck::Bytes => false,
-            Luck::Nothing => true,
-            Luck::Seed(_) => self.random.bool(),
-        }
-    }
 }

@@ -12,6 +12,7 @@ mod recover;
 mod shelf;
 mod stage;
 mod write_back;
+mod writing;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -36,12 +37,14 @@ pub use stage::StagedBlob;
 
 pub(super) use recover::logged_len;
 pub(super) use shelf::{ABANDONED_AFTER, Hold, Idle, Shelf, is_older, remove};
-pub(super) use stage::{Committing, Fate, Stage, Writing};
+pub(super) use stage::{Committing, Fate, Stage};
 pub(super) use write_back::WriteBack;
+pub(super) use writing::Writing;
 
 use journal::Journal;
 use recover::Recovered;
-use stage::{Phase, STEP, set_aside};
+use stage::Phase;
+use writing::{STEP, set_aside};
 
 /// Makes stages.
 #[derive(Debug, Clone)]

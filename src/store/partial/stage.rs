@@ -1,6 +1,5 @@
 //! A blob on its way in: a file in `partial/`, the room it may take, and how fast it reaches the disk.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -13,11 +12,11 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::journal::Journal;
-use super::shelf::{Hold, Idle, remove};
+use super::shelf::{Idle, remove};
 use super::write_back::WriteBack;
+use super::writing::Writing;
 use crate::store::chores::Chore;
-use crate::store::files::{Files, at, is_full};
+use crate::store::files::{Files, at};
 use crate::store::room::{Reservation, Room};
 
 /// A place to write a blob to. Dropped without a commit and without being closed, it is closed as
@@ -127,22 +126,6 @@ pub(super) enum Phase {
     Busy(Option<Fate>),
     /// Never again.
     Ended,
-}
-
-/// What whoever writes has to himself.
-#[derive(Debug)]
-pub(in crate::store) struct Writing {
-    /// `None`: nobody will ask for it under a name.
-    pub(super) hold: Option<Arc<Hold>>,
-    /// `None`: nothing is noted.
-    pub(super) journal: Option<Journal>,
-    /// The steps of the file for which space has been set aside in this life.
-    pub(super) steps: BTreeSet<u64>,
-    /// Bytes written since the last write-back.
-    pub(super) dirty: u64,
-    /// The data directory's lock: nothing is written without it.
-    #[expect(dead_code, reason = "held, not used")]
-    pub(super) lock: Arc<File>,
 }
 
 /// What becomes of a stage that is not committed.
@@ -336,121 +319,3 @@ impl Committing {
         }
     }
 }
-
-impl Writing {
-    fn write(&mut self, stage: &Stage, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let end = offset.checked_add(count);
-        let Some(end) = end.filter(|&end| stage.len.is_none_or(|len| end <= len)) else {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{} ends before {offset} + {count}", stage.path.display()),
-            ));
-        };
-        self.make_room(stage, offset, end)
-            .and_then(|()| {
-                let write = || stage.files.write_at(&stage.file, offset, bytes);
-                let written = stage.room.with_space(write);
-                written.map_err(|error| at("write to", &stage.path, &error))
-            })
-            .map_err(as_storage_full)?;
-        if let Some(journal) = &mut self.journal {
-            journal.written(offset, bytes);
-        }
-        self.dirty = self.dirty.saturating_add(count);
-        if self.dirty >= WRITE_BACK_WINDOW {
-            self.dirty = 0;
-            self.write_back(stage)?;
-        }
-        Ok(())
-    }
-
-    /// Claims room for a write, and sets space aside in the file system for the steps that it touches: around it, not
-    /// before it, so that nothing is set aside for a gap.
-    fn make_room(&mut self, stage: &Stage, offset: u64, end: u64) -> io::Result<()> {
-        if stage.len.is_none() && end > stage.space.held() {
-            let step = end.checked_next_multiple_of(STEP).unwrap_or(end);
-            if stage.room.grow(&stage.space, step).is_err() {
-                stage.room.grow(&stage.space, end)?;
-            }
-        }
-        for step in offset / STEP..end.div_ceil(STEP) {
-            if !self.steps.insert(step) {
-                continue;
-            }
-            if let Err(error) = set_aside(stage, step) {
-                self.steps.remove(&step);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Has the last window written to disk behind the writer's back, or, while the one before is still on its way,
-    /// makes the writer wait.
-    fn write_back(&self, stage: &Stage) -> io::Result<()> {
-        if !stage.write_back.begin() {
-            return stage.sync();
-        }
-        let chore = Chore::WriteBack {
-            path: stage.path.clone(),
-            log: stage.log.clone(),
-            state: Arc::clone(&stage.write_back),
-            hold: self.hold.clone(),
-        };
-        match stage.chores.send(chore) {
-            Ok(()) => Ok(()),
-            Err(_) => stage.sync(),
-        }
-    }
-
-    /// Notes what was written; whether anything is known to be good.
-    fn is_worth_keeping(&mut self, stage: &Stage) -> bool {
-        if let Some(journal) = &mut self.journal {
-            journal.flush();
-        }
-        // What was resumed is still in the log, whether that was made anew or not.
-        !stage.present.is_empty() || self.journal.as_ref().is_some_and(|log| !log.is_empty())
-    }
-}
-
-/// Sets space aside in the file system for one step of the file, as far as the file will go. Blocks.
-pub(super) fn set_aside(stage: &Stage, step: u64) -> io::Result<()> {
-    let from = step.saturating_mul(STEP);
-    // Without a length, all but a little of it would be set aside for nothing, for good.
-    let len = stage
-        .len
-        .map_or(LEAST_SET_ASIDE, |len| len.saturating_sub(from).min(STEP));
-    if len > 0 && (stage.len.is_some() || step == 0) {
-        let reserve = || stage.files.reserve(&stage.file, from, len);
-        match stage.room.with_space(reserve) {
-            // The claim alone must do.
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-            other => other.map_err(|error| at("set space aside for", &stage.path, &error))?,
-        }
-    }
-    if let Ok(stat) = stage.files.stat_file(&stage.file) {
-        stage.space.land(stat.allocated);
-    }
-    Ok(())
-}
-
-/// A full quota is a full disk to whoever writes.
-fn as_storage_full(error: io::Error) -> io::Error {
-    if is_full(&error) {
-        io::Error::new(io::ErrorKind::StorageFull, error)
-    } else {
-        error
-    }
-}
-
-/// Space is claimed and set aside in steps of this.
-pub(super) const STEP: u64 = 8 << 20;
-
-/// What is set aside for a file whose length nobody knows: no more than any content takes.
-const LEAST_SET_ASIDE: u64 = 1;
-
-/// So many bytes are written before the disk is made to take them. Without it, gigabytes of dirty pages pile up, and
-/// the sync at commit stands in every other commit's way. (`sync_file_range` would do it page by page, but takes
-/// `unsafe` code, and promises nothing on some file systems.)
-const WRITE_BACK_WINDOW: u64 = 32 << 20;
