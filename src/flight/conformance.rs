@@ -1,7 +1,7 @@
 //! What every place for blobs must do, whatever it is made of: the contract of [`Blobs`] and [`Stage`] as tests.
 //!
-//! [`blobs_conform`] makes a test of each rule for one maker, an `async fn() -> (impl Sized, Arc<dyn Blobs>)`; the first
-//! of what it returns is held as long as the test runs.
+//! [`blobs_conform`] makes a test of each rule for one maker, a function whose future brings `(impl Sized, Arc<dyn Blobs>)`; the
+//! first of these is held as long as the test runs.
 
 use super::ports::{Blobs, BoxFuture, Chunk, Leave, Stage, StageId};
 use crate::oci::Digest;

@@ -261,3 +261,16 @@ impl Drop for MemoryStage {
         self.close(Leave::Resumable);
     }
 }
+
+mod tests {
+    use std::future::{Ready, ready};
+
+    use super::*;
+    use crate::flight::conformance::blobs_conform;
+
+    fn memory() -> Ready<((), Arc<dyn Blobs>)> {
+        ready(((), Arc::new(MemoryBlobs::default())))
+    }
+
+    blobs_conform!(memory);
+}
