@@ -2,7 +2,7 @@
 //!
 //! Reads records and manifests, and notes no use of either. Blocks.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
 
@@ -115,7 +115,7 @@ pub(super) fn each_image_of(
         _ => None,
     };
     // What tags lead to, of those that are read anyway.
-    let mut led = HashSet::new();
+    let mut led = Led::new();
     if after_digest.is_none() {
         for tag in tags(store, place)? {
             if after_tag.is_some_and(|after| tag <= *after) {
@@ -124,8 +124,7 @@ pub(super) fn each_image_of(
             let Some(record) = tag_record(store, place, &tag)? else {
                 continue;
             };
-            led.insert(record.digest.clone());
-            led.extend(record.previous.clone());
+            note(&mut led, &record);
             let image = Image {
                 place: place.clone(),
                 digest: record.digest.clone(),
@@ -252,23 +251,38 @@ pub(super) fn is_proven(store: &Store, place: &Place, digest: &Digest) -> io::Re
     Ok(false)
 }
 
-fn led_by_tags(store: &Store, place: &Place) -> io::Result<HashSet<Digest>> {
-    let mut led = HashSet::new();
+/// What tags lead to, and whether it may list other manifests.
+type Led = HashMap<Digest, bool>;
+
+fn note(led: &mut Led, record: &TagRecord) {
+    let may_list = record.media_type.is_index();
+    led.insert(record.digest.clone(), may_list);
+    if let Some(previous) = &record.previous {
+        // Its type is not on record.
+        led.insert(previous.clone(), true);
+    }
+}
+
+fn led_by_tags(store: &Store, place: &Place) -> io::Result<Led> {
+    let mut led = Led::new();
     for tag in tags(store, place)? {
         if let Some(record) = tag_record(store, place, &tag)? {
-            led.insert(record.digest);
-            led.extend(record.previous);
+            note(&mut led, &record);
         }
     }
     Ok(led)
 }
 
 /// The manifests of a repository that are here and that neither a tag nor an index leads to, in order.
-fn untagged(store: &Store, place: &Place, led: &HashSet<Digest>) -> io::Result<Vec<Digest>> {
+fn untagged(store: &Store, place: &Place, led: &Led) -> io::Result<Vec<Digest>> {
     let all = manifests(store, place)?;
     let mut listed = HashSet::new();
     let mut here = Vec::new();
     for digest in all {
+        // Most manifests are a tag's own, and need not be read.
+        if led.get(&digest) == Some(&false) {
+            continue;
+        }
         let Some(bytes) = store.peek_blob(&digest, MAX_MANIFEST)? else {
             continue;
         };
@@ -277,6 +291,6 @@ fn untagged(store: &Store, place: &Place, led: &HashSet<Digest>) -> io::Result<V
         }
         here.push(digest);
     }
-    here.retain(|digest| !led.contains(digest) && !listed.contains(digest));
+    here.retain(|digest| !led.contains_key(digest) && !listed.contains(digest));
     Ok(here)
 }
