@@ -1,14 +1,14 @@
 //! What every place for blobs must do, whatever it is made of: the contract of [`Blobs`] and [`Stage`] as tests.
 //!
-//! [`blobs_conform`] makes a test of each rule for one maker, a function whose future brings `(impl Sized, Arc<dyn Blobs>)`; the
-//! first of these is held as long as the test runs.
-
-use super::ports::{Blobs, BoxFuture, Chunk, Leave, Stage, StageId};
-use crate::oci::Digest;
+//! [`blobs_conform`] makes a test of each rule for one maker, a function whose future brings
+//! `(impl Sized, Arc<dyn Blobs>)`; the first of these is held as long as the test runs.
 
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+
+use super::ports::{Blobs, BoxFuture, Chunk, Leave, Stage, StageId};
+use crate::oci::Digest;
 
 /// Long enough to be worth keeping.
 const LEN: u64 = 2 << 20;

@@ -125,7 +125,7 @@ async fn a_new_stage_throws_away_what_lay_there_and_old_readers_keep_theirs() {
     assert_eq!(read(&new, 0..100), [7; 100]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nobody_else_has_a_stage_until_it_is_closed_and_its_last_write_is_over() {
     let fixture = Fixture::new().await;
     let key = stage_key(b"a");
@@ -140,7 +140,9 @@ async fn nobody_else_has_a_stage_until_it_is_closed_and_its_last_write_is_over()
     fixture.leave(b"b", MIB).await;
     assert!(futures_util::poll!(&mut next).is_pending());
     drop(busy);
-    assert_eq!(next.await.unwrap().unwrap().present(), only(0..MIB));
+    let next = tokio::time::timeout(Duration::from_mins(1), next).await;
+    let next = next.expect("it is free").unwrap().unwrap();
+    assert_eq!(next.present(), only(0..MIB));
 }
 
 #[tokio::test]
