@@ -123,6 +123,8 @@ fn a_claim_goes_with_its_step_and_another_step_brings_what_it_did_not() {
     let mut state = parts_of(SIZE, 20 * MIB..21 * MIB);
     state.reader_wants(40 * MIB..44 * MIB);
     let (step, _) = answered(&mut state);
+    // The reader has all that it wants on the way, and says nothing more.
+    assert_eq!(state.plan(), Plan::Wait);
     brings(&mut state, step, MIB);
     state.step_failed(step, "broke", again(), 0.0);
     assert_eq!(answered(&mut state).1, 41 * MIB..44 * MIB);
