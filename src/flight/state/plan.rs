@@ -83,8 +83,15 @@ impl<E: Clone, F: Clone> State<E, F> {
         let end = self.size.unwrap_or(u64::MAX);
         let range = self
             .gap(wanted.start..wanted.end.min(end), u64::MAX)
-            .or_else(|| self.gap(0..end, u64::MAX));
+            .or_else(|| self.smallest_question(end));
         self.ask(range, fill)
+    }
+
+    /// All that the first client wants is there, and what is asked is whether its repository has the blob. The client is
+    /// gone as soon as that is known, and all but a byte would have been sent in vain.
+    fn smallest_question(&self, end: u64) -> Option<Range<u64>> {
+        let gap = self.gap(0..end, u64::MAX)?;
+        Some(gap.start..gap.start + 1)
     }
 
     /// Without a size, or a source that takes ranges, all that can be asked for is the whole. What is there is passed over.

@@ -293,6 +293,11 @@ fn what_an_earlier_fetch_left_is_not_asked_for() {
     state.resumed(20 * MIB, only(0..10 * MIB));
     assert_eq!(asked(&mut state).range, Some(10 * MIB..11 * MIB));
 
+    // Its part is there, and the client leaves with it.
+    let mut state = State::new("a", First::Part(5 * MIB..10 * MIB), 1);
+    state.resumed(20 * MIB, only(0..10 * MIB));
+    assert_eq!(asked(&mut state).range, Some(10 * MIB..10 * MIB + 1));
+
     let mut state = from_start();
     state.resumed(MIB, only(0..MIB));
     assert_eq!(state.plan(), Plan::Complete);
