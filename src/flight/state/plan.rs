@@ -9,6 +9,8 @@ use super::{First, MAX_STEPS, Ranges, Reach, STEP, State, Step, StepId};
 pub(in crate::flight) const LEAD: u64 = 1024 * 1024;
 /// Steps that fill the blob in order stay within so many bytes of its prefix.
 pub(in crate::flight) const WINDOW: u64 = 64 * 1024 * 1024;
+/// Of smaller blobs nothing outlives a flight, so that they are fetched whole.
+const LEAST_KEPT: u64 = 1024 * 1024;
 
 /// What the leader does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,11 +165,13 @@ impl<E: Clone, F: Clone> State<E, F> {
 
     /// Whether the blob is filled in order, or only what readers wait for is fetched.
     fn is_filling(&self, size: u64) -> bool {
-        self.readers.any_full || self.is_half_there(size)
+        self.readers.any_full || self.is_worth_finishing(size)
     }
 
-    pub(super) fn is_half_there(&self, size: u64) -> bool {
-        self.arrived.len() >= size.div_ceil(2)
+    /// Whether the rest is fetched although nobody wants it: half is there, or what is there would be lost with the flight
+    /// and asked for again by the next reader of a part.
+    pub(super) fn is_worth_finishing(&self, size: u64) -> bool {
+        size < LEAST_KEPT || self.arrived.len() >= size.div_ceil(2)
     }
 
     /// The first bytes of `within` that are neither there nor on their way, as many as one step asks for. `patience` is how

@@ -72,13 +72,14 @@ impl<E: Clone, F: Clone> State<E, F> {
         self.demands.remove(id);
     }
 
-    /// A reader left. A flight that nobody reads goes on if somebody wanted all of it, or half is there.
+    /// A reader left. A flight that nobody reads goes on if somebody wanted all of it, half is there, or it
+    /// is small.
     pub(in crate::flight) fn reader_left(&mut self) -> Abandoned {
         self.readers.now = self.readers.now.saturating_sub(1);
         if self.readers.now > 0 || !matches!(self.phase, Phase::Fetching) {
             return Abandoned::NotYet;
         }
-        if self.readers.any_full || self.size.is_some_and(|size| self.is_half_there(size)) {
+        if self.readers.any_full || self.size.is_some_and(|size| self.is_worth_finishing(size)) {
             Abandoned::Finish
         } else {
             Abandoned::Stop

@@ -105,16 +105,20 @@ fn a_blob_without_bytes_is_verified_before_anybody_is_admitted() {
 }
 
 #[test]
-fn an_abandoned_flight_goes_on_if_all_was_wanted_or_half_is_there() {
+fn an_abandoned_flight_goes_on_if_all_was_wanted_or_half_is_there_or_it_is_small() {
     let mut state = from_start();
     let ask = asked(&mut state);
-    state.answered(ask.step, 0, Some(100)).unwrap();
+    state.answered(ask.step, 0, Some(2 * MIB)).unwrap();
     state.reader_joined(false);
-    brings(&mut state, ask.step, 49);
+    brings(&mut state, ask.step, MIB - 1);
     assert_eq!(state.reader_left(), Abandoned::Stop);
 
     state.reader_joined(false);
     brings(&mut state, ask.step, 1);
+    assert_eq!(state.reader_left(), Abandoned::Finish);
+
+    let mut state = fetching(MIB - 1);
+    state.reader_joined(false);
     assert_eq!(state.reader_left(), Abandoned::Finish);
 
     let mut state = fetching(100);
