@@ -58,7 +58,7 @@ async fn whatever_happens_every_byte_is_right_and_nothing_is_left_behind() {
         world.publish(number, &mut rng);
         run(&world, &phase, &mut rng).await;
         world.settle(&phase).await;
-        let sent = world.account(&phase);
+        let sent = world.account(&phase).await;
         world.assert_at_rest(&phase).await;
         say(&format!(
             "soak: phase {number} ({kind:?}): {} requests, {} not served, {sent}",
