@@ -199,6 +199,8 @@ pub trait Source: Send + Sync + fmt::Debug {
 pub struct Fetched {
     /// Offset of the body's first byte: the range's start, or 0 where the range was ignored.
     pub start: u64,
+    /// Whether it is the part that was asked for, and not the whole blob: the range was not ignored.
+    pub is_part: bool,
     /// Length of the whole blob, if the answer tells.
     pub total: Option<u64>,
     /// The bytes.
@@ -209,6 +211,7 @@ impl fmt::Debug for Fetched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fetched")
             .field("start", &self.start)
+            .field("is_part", &self.is_part)
             .field("total", &self.total)
             .finish_non_exhaustive()
     }

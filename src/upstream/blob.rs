@@ -30,6 +30,8 @@ pub struct BlobHead {
 pub struct BlobAnswer {
     /// Offset of the first byte: what was asked for, or 0 where the upstream ignored the range.
     pub start: u64,
+    /// Whether it is what was asked for of a range (`206`), and not the whole blob.
+    pub is_part: bool,
     /// Length of the whole blob, where the answer tells.
     pub total: Option<u64>,
     /// The bytes.
@@ -122,6 +124,7 @@ impl Upstream {
         let parts = Parts::of(&reply, range.as_ref())?;
         Ok(BlobAnswer {
             start: parts.start,
+            is_part: parts.is_part,
             total: parts.total,
             body: BlobBody {
                 from: reply.from,
@@ -186,6 +189,7 @@ fn length_of_empty(reply: &Reply) -> Option<u64> {
 #[derive(Debug, PartialEq, Eq)]
 struct Parts {
     start: u64,
+    is_part: bool,
     /// Bytes that the body must have.
     len: Option<u64>,
     total: Option<u64>,
@@ -201,6 +205,7 @@ impl Parts {
             (200 | 203, _) => {
                 return Ok(Self {
                     start: 0,
+                    is_part: false,
                     len: content_length,
                     total: content_length,
                 });
@@ -227,6 +232,7 @@ impl Parts {
         }
         Ok(Self {
             start: given.range.start,
+            is_part: true,
             len: Some(len),
             total: given.total,
         })

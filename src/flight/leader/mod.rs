@@ -226,10 +226,11 @@ impl Leader {
 
     /// The head of an answer is there. Returns the rest of the step, if its body is wanted.
     async fn answered(&mut self, ask: &Ask, fetched: Fetched) -> Result<Option<Running>, StepEnd> {
-        let (start, total) = (fetched.start, fetched.total);
+        let part = fetched.is_part.then_some(fetched.start);
+        let total = fetched.total;
         let answered = self
             .flight
-            .with(|state| state.answered(ask.step, start, total));
+            .with(|state| state.answered(ask.step, part, total));
         match answered {
             Ok(Answered::Wanted) => {}
             Ok(Answered::Redundant) => {

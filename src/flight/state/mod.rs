@@ -162,11 +162,12 @@ impl<E: Clone, F: Clone> State<E, F> {
         self.present = Intervals::default();
     }
 
-    /// The head of a step's answer: its body begins at `start`, and the blob has `total` bytes.
+    /// The head of a step's answer: its body is the part of the blob that begins at `part`, or all of it, and the blob has
+    /// `total` bytes.
     pub(super) fn answered(
         &mut self,
         id: StepId,
-        start: u64,
+        part: Option<u64>,
         total: Option<u64>,
     ) -> Result<Answered, Mismatch> {
         if let (Some(known), Some(told)) = (self.size, total)
@@ -180,12 +181,19 @@ impl<E: Clone, F: Clone> State<E, F> {
             return Ok(Answered::Redundant);
         };
         step.answered = true;
-        let (source, asked) = (step.source, step.at);
-        if start != asked {
+        let (source, start) = (step.source, part.unwrap_or(0));
+        let is_ignored = match step.reach {
+            // All of a blob that ends within what was asked for tells nothing.
+            Reach::Bounded(end) => {
+                start != step.at || (part.is_none() && total.is_none_or(|total| total > end))
+            }
+            Reach::Open | Reach::Whole => false,
+        };
+        if is_ignored {
             self.sources.set_ranges(source, Ranges::Ignored);
             step.at = start;
             step.reach = Reach::Whole;
-        } else if asked > 0 {
+        } else if part.is_some() {
             self.sources.set_ranges(source, Ranges::Taken);
         }
         let is_first = !self.sources.any_answered();
@@ -193,7 +201,7 @@ impl<E: Clone, F: Clone> State<E, F> {
         if is_first {
             self.retry.renew(Backoff::proven());
         }
-        if start != asked && others_endless {
+        if is_ignored && others_endless {
             self.close_step(id);
             return Ok(Answered::Redundant);
         }
@@ -216,7 +224,7 @@ impl<E: Clone, F: Clone> State<E, F> {
             Reach::Whole if there > 0 => Take::Skip(len.min(there)),
             Reach::Whole => Take::Keep(len.min(self.gap_at(at))),
             _ if there > 0 => Take::Stop,
-            Reach::Bounded(end) if at >= end => return Ok(self.outran(id)),
+            Reach::Bounded(end) if at >= end => Take::Stop,
             Reach::Bounded(end) => Take::Keep(len.min(end - at).min(self.gap_at(at))),
             Reach::Open => match self.open_limit(id, step) {
                 (limit, _) if limit > at => Take::Keep(len.min(limit - at)),
@@ -234,20 +242,6 @@ impl<E: Clone, F: Clone> State<E, F> {
             self.progressed(count);
         }
         Ok(verdict)
-    }
-
-    /// A step brings more than it asked for: its source ignores ranges, and the answer is the whole blob.
-    fn outran(&mut self, id: StepId) -> Take {
-        let others_endless = self.steps.has_endless(id);
-        if let Some(step) = self.steps.get_mut(id) {
-            self.sources.set_ranges(step.source, Ranges::Ignored);
-            if !others_endless {
-                step.reach = Reach::Whole;
-                // Of no bytes nothing is taken; the caller asks again.
-                return Take::Skip(0);
-            }
-        }
-        Take::Stop
     }
 
     /// Where a step's next byte belongs.

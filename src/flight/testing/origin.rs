@@ -102,6 +102,7 @@ impl Origin {
             return Err(Arc::new(Failed(why)));
         }
         let range = range.filter(|_| self.takes_ranges.load(Ordering::SeqCst));
+        let is_part = range.is_some();
         let start = range.as_ref().map_or(0, |range| position(range.start));
         let end = range.map_or(len, |range| position(range.end).min(len));
         assert!(start <= end, "416");
@@ -116,6 +117,7 @@ impl Origin {
         };
         Ok(Fetched {
             start: start as u64,
+            is_part,
             total: Some(match fault {
                 Some(Fault::Size(size)) => size,
                 _ => len as u64,

@@ -47,6 +47,7 @@ enum Answer {
     Panic,
     Send {
         start: u64,
+        is_part: bool,
         total: Option<u64>,
         body: mpsc::Receiver<Result<Bytes, FetchError>>,
     },
@@ -89,12 +90,15 @@ impl Scripted {
         self.answers.lock().push_back(Answer::Panic);
     }
 
-    /// An answer whose body the test sends.
+    /// An answer whose body the test sends: the whole blob, or with a `start` beyond 0 the part that was asked for.
     pub(crate) fn sends(&self, start: u64, total: Option<u64>) -> Sending {
         let (sender, body) = mpsc::channel(1000);
-        self.answers
-            .lock()
-            .push_back(Answer::Send { start, total, body });
+        self.answers.lock().push_back(Answer::Send {
+            start,
+            is_part: start > 0,
+            total,
+            body,
+        });
         sender
     }
 
@@ -138,8 +142,14 @@ impl Source for Scripted {
                 None => Err(Arc::new(Failed("no answer left")) as FetchError),
                 Some(Answer::Refuse(why)) => Err(Arc::new(Failed(why)) as FetchError),
                 Some(Answer::Panic) => panic!("on purpose"),
-                Some(Answer::Send { start, total, body }) => Ok(Fetched {
+                Some(Answer::Send {
                     start,
+                    is_part,
+                    total,
+                    body,
+                }) => Ok(Fetched {
+                    start,
+                    is_part,
                     total,
                     body: Box::new(ChannelBody(body)),
                 }),

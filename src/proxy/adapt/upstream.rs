@@ -81,6 +81,7 @@ impl Source for UpstreamSource {
                 .map_err(failure)?;
             Ok(Fetched {
                 start: answer.start,
+                is_part: answer.is_part,
                 total: answer.total,
                 body: Box::new(UpstreamBody(answer.body)),
             })

@@ -71,7 +71,7 @@ fn steps_that_break_together_count_as_one_failure() {
     state.reader_joined(true);
     let (first, _) = {
         let ask = asked(&mut state);
-        state.answered(ask.step, 0, Some(SIZE)).unwrap();
+        state.answered(ask.step, Some(0), Some(SIZE)).unwrap();
         (ask.step, ask.range)
     };
     let others: Vec<_> = (0..3).map(|_| answered(&mut state).0).collect();
@@ -178,7 +178,7 @@ fn answers_that_contradict_what_is_known_do_not_fit() {
     let mut state = fetching(10);
     let step = only_step(&state);
     assert_eq!(state.take(step, 11), Err(Mismatch::TooLong(10)));
-    let told = state.answered(step, 0, Some(11));
+    let told = state.answered(step, None, Some(11));
     assert_eq!(
         told,
         Err(Mismatch::Size {
@@ -188,12 +188,12 @@ fn answers_that_contradict_what_is_known_do_not_fit() {
     );
     let mut state = from_start();
     let ask = asked(&mut state);
-    state.answered(ask.step, 0, None).unwrap();
+    state.answered(ask.step, None, None).unwrap();
     brings(&mut state, ask.step, 100);
     state.step_failed(ask.step, "broke", again(), 0.0);
     let ask = asked(&mut state);
     assert_eq!(ask.range, None);
-    state.answered(ask.step, 0, None).unwrap();
+    state.answered(ask.step, None, None).unwrap();
     assert_eq!(state.take(ask.step, 40), Ok(Take::Skip(40)));
     assert_eq!(state.ended(ask.step), Err(Mismatch::TooShort { end: 40 }));
 }

@@ -9,7 +9,9 @@ fn parts_of(size: u64, first: Range<u64>) -> TestState {
     let mut state = State::new("a", First::Part(first.clone()), 1);
     let ask = asked(&mut state);
     assert_eq!(ask.range, Some(first.clone()));
-    state.answered(ask.step, first.start, Some(size)).unwrap();
+    state
+        .answered(ask.step, Some(first.start), Some(size))
+        .unwrap();
     brings(&mut state, ask.step, first.end - first.start);
     assert_eq!(state.ended(ask.step), Ok(true));
     assert_eq!(state.plan(), Plan::Wait);
@@ -112,7 +114,7 @@ fn a_step_that_reads_on_waits_where_it_is_not_known_whether_another_will_bring_a
     brings(&mut state, open, 9 * MIB);
     assert_eq!(state.take(open, MIB), Ok(Take::Wait));
     // The source ignores ranges: what reads on brings it all.
-    let answer = state.answered(far.step, 0, Some(SIZE));
+    let answer = state.answered(far.step, None, Some(SIZE));
     assert_eq!(answer, Ok(Answered::Redundant));
     assert_eq!(state.take(open, MIB), Ok(Take::Keep(MIB)));
     assert_eq!(state.plan(), Plan::Wait);
@@ -169,7 +171,7 @@ fn a_reader_of_the_whole_has_the_gaps_filled_in_order() {
     while let Plan::Ask(ask) = state.plan() {
         let range = ask.range.unwrap();
         state
-            .answered(ask.step, range.start, Some(40 * MIB))
+            .answered(ask.step, Some(range.start), Some(40 * MIB))
             .unwrap();
         brings(&mut state, ask.step, range.end - range.start);
         assert_eq!(state.ended(ask.step), Ok(true));
@@ -197,7 +199,7 @@ fn parallel_steps_stay_within_a_window_of_the_prefix() {
     state.reader_joined(true);
     let ask = asked(&mut state);
     assert_eq!(ask.range, Some(0..8 * MIB));
-    state.answered(ask.step, 0, Some(1000 * MIB)).unwrap();
+    state.answered(ask.step, Some(0), Some(1000 * MIB)).unwrap();
     let mut begun = 8;
     let mut others = Vec::new();
     for _ in 0..3 {
@@ -215,7 +217,7 @@ fn parallel_steps_stay_within_a_window_of_the_prefix() {
             let range = ask.range.unwrap();
             assert!(range.start < 64 * MIB, "{range:?}");
             state
-                .answered(ask.step, range.start, Some(1000 * MIB))
+                .answered(ask.step, Some(range.start), Some(1000 * MIB))
                 .unwrap();
             others.push(ask.step);
         }
@@ -231,7 +233,7 @@ fn a_source_that_ignores_ranges_is_read_on_and_readers_ahead_wait_for_it() {
     state.reader_wants(40 * MIB..44 * MIB);
     let ask = asked(&mut state);
     assert_eq!(
-        state.answered(ask.step, 0, Some(SIZE)),
+        state.answered(ask.step, None, Some(SIZE)),
         Ok(Answered::Wanted)
     );
     brings(&mut state, ask.step, 20 * MIB);
@@ -243,25 +245,47 @@ fn a_source_that_ignores_ranges_is_read_on_and_readers_ahead_wait_for_it() {
     state.step_failed(ask.step, "broke", again(), 0.0);
     let ask = asked(&mut state);
     assert_eq!(ask.range, None);
-    state.answered(ask.step, 0, Some(SIZE)).unwrap();
+    state.answered(ask.step, None, Some(SIZE)).unwrap();
     assert_eq!(state.take(ask.step, 30 * MIB), Ok(Take::Skip(22 * MIB)));
 }
 
 #[test]
-fn a_step_that_brings_more_than_it_asked_for_is_the_whole_blob() {
+fn all_of_a_blob_for_a_range_from_its_start_on_is_read_on_alone() {
+    let mut state = State::new("a", First::Start, 4);
+    state.reader_joined(true);
+    let ask = asked(&mut state);
+    assert_eq!(ask.range, Some(0..8 * MIB));
+    state.answered(ask.step, None, Some(SIZE)).unwrap();
+    assert_eq!(state.plan(), Plan::Wait);
+    brings(&mut state, ask.step, SIZE);
+    assert_eq!(state.plan(), Plan::Complete);
+}
+
+#[test]
+fn a_blob_that_ends_within_the_range_asked_for_tells_nothing_of_ranges() {
+    let mut state = State::new("a", First::Start, 4);
+    state.reader_joined(true);
+    let ask = asked(&mut state);
+    state.answered(ask.step, None, Some(MIB)).unwrap();
+    brings(&mut state, ask.step, MIB / 2);
+    state.step_failed(ask.step, "broke", again(), 0.0);
+    assert_eq!(asked(&mut state).range, Some(MIB / 2..MIB));
+}
+
+#[test]
+fn a_part_that_brings_more_than_was_asked_for_is_not_read_on() {
     let mut state = State::new("a", First::Start, 2);
     let ask = asked(&mut state);
-    state.answered(ask.step, 0, None).unwrap();
+    state.answered(ask.step, Some(0), Some(SIZE)).unwrap();
     brings(&mut state, ask.step, 8 * MIB);
-    assert_eq!(state.take(ask.step, MIB), Ok(Take::Skip(0)));
-    assert_eq!(state.take(ask.step, MIB), Ok(Take::Keep(MIB)));
+    assert_eq!(state.take(ask.step, MIB), Ok(Take::Stop));
 }
 
 #[test]
 fn an_answer_without_a_length_is_the_whole_blob_and_ends_it() {
     let mut state = State::new("a", First::Start, 2);
     let ask = asked(&mut state);
-    state.answered(ask.step, 0, None).unwrap();
+    state.answered(ask.step, None, None).unwrap();
     assert_eq!(state.plan(), Plan::Wait);
     brings(&mut state, ask.step, MIB);
     assert_eq!(state.ended(ask.step), Ok(true));
@@ -275,7 +299,7 @@ fn ranges_go_to_the_sources_that_take_them() {
     state.add_source("b");
     state.reader_wants(40 * MIB..44 * MIB);
     let ask = asked(&mut state);
-    state.answered(ask.step, 0, Some(SIZE)).unwrap();
+    state.answered(ask.step, None, Some(SIZE)).unwrap();
     state.step_failed(ask.step, "broke", again(), 0.0);
     let ask = asked(&mut state);
     assert_eq!((ask.source, ask.range), (1, Some(40 * MIB..44 * MIB)));
@@ -309,7 +333,7 @@ fn what_an_earlier_fetch_left_counts_less_than_the_first_answer() {
     state.reader_joined(true);
     state.resumed(20 * MIB, only(0..10 * MIB));
     let ask = asked(&mut state);
-    let told = state.answered(ask.step, 10 * MIB, Some(30 * MIB));
+    let told = state.answered(ask.step, Some(10 * MIB), Some(30 * MIB));
     assert!(matches!(told, Err(Mismatch::Size { .. })));
     state.close_step(ask.step);
     state.start_over();

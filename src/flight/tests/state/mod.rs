@@ -25,7 +25,7 @@ fn fetching(size: u64) -> TestState {
     let mut state = from_start();
     let ask = asked(&mut state);
     assert_eq!(ask.range, None);
-    state.answered(ask.step, 0, Some(size)).unwrap();
+    state.answered(ask.step, None, Some(size)).unwrap();
     state
 }
 
@@ -42,7 +42,7 @@ fn answered(state: &mut TestState) -> (StepId, Range<u64>) {
     let ask = asked(state);
     let range = ask.range.expect("a request without a range");
     let size = state.size();
-    let answer = state.answered(ask.step, range.start, size);
+    let answer = state.answered(ask.step, Some(range.start), size);
     assert_eq!(answer, Ok(Answered::Wanted));
     (ask.step, range)
 }

@@ -170,12 +170,12 @@ impl World {
             return;
         };
         request.answered = true;
-        let mut start = request.ask.range.as_ref().map_or(0, |range| range.start);
-        if !self.takes_ranges {
-            start = 0;
+        let range = request.ask.range.as_ref();
+        let part = range.filter(|_| self.takes_ranges).map(|range| range.start);
+        if part.is_none() {
             request.end = SIZE;
         }
-        let answer = self.state.answered(request.ask.step, start, Some(SIZE));
+        let answer = self.state.answered(request.ask.step, part, Some(SIZE));
         if answer == Ok(Answered::Redundant) {
             self.requests.remove(index);
         }

@@ -50,7 +50,7 @@ fn what_was_verified_cannot_fail_any_more() {
 fn without_a_size_the_tail_is_the_last_of_what_has_come() {
     let mut state = from_start();
     let ask = asked(&mut state);
-    state.answered(ask.step, 0, None).unwrap();
+    state.answered(ask.step, None, None).unwrap();
     brings(&mut state, ask.step, MIB);
     assert_eq!(state.readable(0, true), Readable::Upto(MIB - TAIL));
     assert_eq!(state.ended(ask.step), Ok(true));
@@ -69,7 +69,7 @@ fn an_unproven_client_is_admitted_by_its_own_repositorys_answer_only() {
     state.step_failed(ask.step, "404", Remedy::None, 0.0);
     let ask = asked(&mut state);
     assert_eq!(ask.source, 1);
-    state.answered(ask.step, 0, Some(10)).unwrap();
+    state.answered(ask.step, None, Some(10)).unwrap();
     assert_eq!(state.admission("a", false), Admission::Refused("404"));
     assert_eq!(state.admission("a", true), Admission::Admitted(Some(10)));
     assert_eq!(state.admission("b", false), Admission::Admitted(Some(10)));
@@ -89,7 +89,7 @@ fn a_client_whose_source_fails_for_a_while_is_refused_once_another_has_taken_ove
     assert!(state.vouches("a"));
     state.go_on();
     let ask = asked(&mut state);
-    state.answered(ask.step, 0, Some(10)).unwrap();
+    state.answered(ask.step, None, Some(10)).unwrap();
     assert_eq!(state.admission("a", false), Admission::Refused("busy"));
     assert!(!state.vouches("a"));
 }
@@ -108,7 +108,7 @@ fn a_blob_without_bytes_is_verified_before_anybody_is_admitted() {
 fn an_abandoned_flight_goes_on_if_all_was_wanted_or_half_is_there_or_it_is_small() {
     let mut state = from_start();
     let ask = asked(&mut state);
-    state.answered(ask.step, 0, Some(2 * MIB)).unwrap();
+    state.answered(ask.step, None, Some(2 * MIB)).unwrap();
     state.reader_joined(false);
     brings(&mut state, ask.step, MIB - 1);
     assert_eq!(state.reader_left(), Abandoned::Stop);
