@@ -91,11 +91,16 @@ impl Line {
         while !bytes.is_empty() {
             let permits = self.permits(bytes.len()).await?;
             let mut changes = self.flight.watch();
-            let (at, take) = self
-                .flight
-                .with(|state| (state.position(step), state.take(step, bytes.len() as u64)));
+            let (at, take, makes_way) = self.flight.with(|state| {
+                let at = state.position(step);
+                let take = state.take(step, bytes.len() as u64);
+                (at, take, state.makes_way(step, at))
+            });
             match take.map_err(End::Misfit)? {
                 Take::Keep(count) => {
+                    if makes_way {
+                        self.flight.wants.notify_one();
+                    }
                     let bytes = split(&mut bytes, count);
                     self.writer.push(Piece {
                         offset: at,

@@ -163,6 +163,16 @@ impl<E: Clone, F: Clone> State<E, F> {
         self.gap(0..size, u64::MAX).filter(|gap| gap.start < window)
     }
 
+    /// Whether a step that had come to `before` has now come so near to its end that the next in order may be begun.
+    pub(in crate::flight) fn makes_way(&self, id: StepId, before: u64) -> bool {
+        let (Some(step), Some(size)) = (self.steps.get(id), self.size) else {
+            return false;
+        };
+        let end = self.limit(id, step).min(size);
+        let is_far = |at| end.saturating_sub(at) > LEAD;
+        step.fill && is_far(before) && !is_far(step.at)
+    }
+
     /// Whether the blob is filled in order, or only what readers wait for is fetched.
     fn is_filling(&self, size: u64) -> bool {
         self.readers.any_full || self.is_worth_finishing(size)

@@ -203,6 +203,35 @@ async fn with_parallel_steps_the_second_is_under_way_before_the_first_has_ended(
 }
 
 #[tokio::test]
+async fn the_next_step_in_order_is_asked_for_while_the_last_one_is_still_under_way() {
+    let world = world_of(32 * MIB);
+    let origin = world.origin();
+    origin.fails(Fault::Cut(MIB));
+    let handle = world.board(&world.wants(&origin, Wanted::Whole)).await;
+    // So much that the second step is 1 MiB from its end.
+    origin.holds(16 + 7 * 16);
+    while origin.asked().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    let steps = [None, Some(mib(1)..mib(9)), Some(mib(9)..mib(17))];
+    assert_eq!(origin.asked(), steps);
+    origin.releases();
+    assert!(read_all(handle.reader(None)).await.unwrap() == world.bytes);
+    assert_eq!(origin.twice.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn with_parallel_steps_a_source_that_ignores_ranges_sends_every_byte_once() {
+    let world = world_of(32 * MIB);
+    let origin = world.origin();
+    origin.parallel.store(4, Ordering::SeqCst);
+    origin.takes_ranges.store(false, Ordering::SeqCst);
+    assert!(world.pull(&origin).await.unwrap() == world.bytes);
+    assert_eq!(origin.asked(), [Some(0..mib(8))]);
+    assert_eq!(origin.twice.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
 async fn a_blob_of_nothing_is_not_asked_for_in_parallel() {
     let world = world_of(0);
     let origin = world.origin();
