@@ -127,7 +127,8 @@ impl<E: Clone> Sources<E> {
     }
 
     fn is_usable(&self, index: usize, ranged: bool) -> bool {
-        !self.is_out(index) && !(ranged && self.ranges(index) == Ranges::Ignored)
+        let is_able = !ranged || self.ranges(index) != Ranges::Ignored;
+        is_able && !self.is_out(index)
     }
 
     /// Whether this source is not asked any more.
