@@ -34,8 +34,10 @@ pub(super) struct Leader {
     left: Option<Arc<dyn Stage>>,
     /// Where bytes go, from the first answer on.
     line: Option<Line>,
-    /// Until when the first answer must be there.
+    /// Until when the first answer must be there, of the sources that were asked so far …
     opening: Instant,
+    /// … which are so many.
+    introduced: usize,
     /// When the wait after a failure is over.
     pause: Option<Instant>,
     /// When readers hear of what landed.
@@ -47,14 +49,14 @@ pub(super) struct Leader {
 impl Leader {
     pub(super) fn new(flights: Arc<Flights>, flight: Arc<Flight>, lease: Lease) -> Self {
         flights.metrics.flight.flights.inc();
-        let opening = Instant::now() + flights.header_timeout;
         Self {
             flights,
             flight,
             lease: Some(lease),
             left: None,
             line: None,
-            opening,
+            opening: Instant::now(),
+            introduced: 0,
             pause: None,
             publish: None,
             is_committed: false,
@@ -167,18 +169,28 @@ impl Leader {
         StageId::of(&[key.upstream.as_str(), key.digest.as_str()])
     }
 
-    fn ask(&self, ask: Ask) -> Result<Running, Failure> {
+    fn ask(&mut self, ask: Ask) -> Result<Running, Failure> {
         let source = self.flight.source(ask.source).ok_or(Failure::Aborted)?;
         if ask.again {
             let metrics = &self.flights.metrics.upstream;
             metrics.resumed(self.flight.key.upstream.as_str());
         }
-        let deadline = if self.flight.with(|state| state.has_answer()) {
-            Instant::now() + self.flights.header_timeout
-        } else {
-            self.opening
-        };
+        let deadline = self.deadline(ask.source);
         Ok(step::ask(source, ask, deadline))
+    }
+
+    /// Until when a source has to answer that is asked now. Before the first answer, tries share the time that each source
+    /// brings with it.
+    fn deadline(&mut self, source: usize) -> Instant {
+        let from_now = Instant::now() + self.flights.header_timeout;
+        if self.flight.with(|state| state.has_answer()) {
+            return from_now;
+        }
+        if source >= self.introduced {
+            self.introduced = source.saturating_add(1);
+            self.opening = from_now;
+        }
+        self.opening
     }
 
     /// Waits for what steps, readers, the writer or the clock have to tell. `None`: look at the plan again.

@@ -6,6 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -24,6 +25,8 @@ pub(crate) struct MemoryBlobs {
     /// Commits wait for a permit, and fail once there are no more.
     pub(crate) commits: Semaphore,
     pub(crate) full: AtomicBool,
+    /// How long a look at what was left takes.
+    pub(crate) resume_takes: Mutex<Duration>,
     pub(crate) faults: Arc<Faults>,
     partials: Mutex<HashMap<StageId, Place>>,
 }
@@ -54,6 +57,7 @@ impl Default for MemoryBlobs {
             after_first_look: Mutex::default(),
             commits: Semaphore::new(1000),
             full: AtomicBool::new(false),
+            resume_takes: Mutex::default(),
             faults: Arc::new(Faults {
                 room: AtomicU64::new(u64::MAX),
                 unreadable: AtomicBool::new(false),
@@ -112,6 +116,8 @@ impl Blobs for MemoryBlobs {
         id: &'a StageId,
     ) -> BoxFuture<'a, Result<Option<Arc<dyn Stage>>, StageError>> {
         Box::pin(async move {
+            let takes = *self.resume_takes.lock();
+            tokio::time::sleep(takes).await;
             let mut place = self.place(id).lock_owned().await;
             let partial = place.take();
             Ok(partial.map(|partial| MemoryStage::open(partial, place, &self.faults)))

@@ -58,6 +58,8 @@ pub(crate) struct Scripted {
     key: &'static str,
     answers: Mutex<VecDeque<Answer>>,
     pub(crate) asked: Mutex<Vec<Option<Range<u64>>>>,
+    /// How long each answer's head had.
+    pub(crate) patience: Mutex<Vec<Duration>>,
     pub(crate) delivered: AtomicUsize,
     pub(crate) parallel: AtomicUsize,
     /// The head of each answer waits for a permit.
@@ -76,6 +78,7 @@ impl Scripted {
             key,
             answers: Mutex::default(),
             asked: Mutex::default(),
+            patience: Mutex::default(),
             delivered: AtomicUsize::new(0),
             parallel: AtomicUsize::new(1),
             heads: Semaphore::new(1000),
@@ -128,8 +131,9 @@ impl Source for Scripted {
     fn fetch(
         &self,
         range: Option<Range<u64>>,
-        _deadline: Instant,
+        deadline: Instant,
     ) -> BoxFuture<'_, Result<Fetched, FetchError>> {
+        self.patience.lock().push(deadline - Instant::now());
         self.asked.lock().push(range);
         let answer = self.answers.lock().pop_front();
         Box::pin(async move {

@@ -146,3 +146,32 @@ async fn a_source_that_tells_another_size_is_out_and_another_goes_on() {
     let failure = world.pull(&liar).await.unwrap_err();
     assert!(matches!(failure, Failure::Corrupt(_)), "{failure}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_has_its_time_from_when_it_is_asked_first() {
+    let world = world();
+    *world.blobs.resume_takes.lock() = Duration::from_secs(15);
+    let (a, b) = (Scripted::new("a"), Scripted::new("b"));
+    a.heads.forget_permits(1000);
+    a.refuses("unavailable");
+    b.refuses("unavailable");
+    b.sends_all(&world.bytes);
+    let _first = world.board(&world.wish(&a)).await;
+    let second = Wish {
+        proven: true,
+        ..world.wish(&b)
+    };
+    let second = world.board(&second).await;
+    while a.times_asked() == 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    a.heads.add_permits(2);
+    size(&second).await;
+    let given = Duration::from_secs(20);
+    assert_eq!(a.patience.lock()[0], given);
+    let patience = b.patience.lock().clone();
+    assert_eq!(patience[0], given);
+    // Its next try shares that.
+    assert!(patience[1] < given, "{patience:?}");
+}
