@@ -200,7 +200,11 @@ impl Flight {
     }
 
     pub(super) fn fail(&self, why: Failure) {
-        self.with(|state| state.failed(why));
+        self.with(|state| match why {
+            // Nobody knows which of the bytes are wrong.
+            Failure::Corrupt(_) => state.discredited(why),
+            _ => state.failed(why),
+        });
         self.publish();
     }
 }

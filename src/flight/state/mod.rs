@@ -334,6 +334,14 @@ impl<E: Clone, F: Clone> State<E, F> {
         }
     }
 
+    /// As [`State::failed`], and what came is not to be trusted: nobody reads on.
+    pub(super) fn discredited(&mut self, why: F) {
+        if !self.is_verified() {
+            self.present = Intervals::default();
+        }
+        self.failed(why);
+    }
+
     /// Whether the digest matched.
     pub(super) fn is_verified(&self) -> bool {
         matches!(self.phase, Phase::Verified)

@@ -114,15 +114,17 @@ impl<E: Clone, F: Clone> State<E, F> {
     }
 
     /// How far a reader at `position` may go. `whole` tells that it gets every byte, so that the tail is kept from it until
-    /// the digest matches.
+    /// the digest matches. Of a flight that failed a reader of a part still gets what is there, for that may be all it wants.
     pub(in crate::flight) fn readable(&self, position: u64, whole: bool) -> Readable<F> {
         if self.is_verified() && self.size.is_some_and(|size| position >= size) {
             return Readable::End;
         }
-        if let Phase::Failed(why) = &self.phase {
+        let landed = self.present.run_from(position);
+        if let Phase::Failed(why) = &self.phase
+            && (whole || landed <= position)
+        {
             return Readable::Failed(why.clone());
         }
-        let landed = self.present.run_from(position);
         let limit = if self.is_verified() || !whole {
             landed
         } else {

@@ -31,11 +31,28 @@ fn a_reader_of_a_part_reads_what_has_landed() {
 }
 
 #[test]
-fn a_failed_flight_breaks_its_readers_where_they_are() {
+fn a_failed_flight_breaks_its_readers_of_the_whole_where_they_are() {
     let mut state = complete(MIB);
-    state.failed("corrupt");
+    state.failed("broke");
+    assert_eq!(state.readable(0, true), Readable::Failed("broke"));
+    assert_eq!(state.readable(MIB, true), Readable::Failed("broke"));
+}
+
+#[test]
+fn a_reader_of_a_part_gets_what_is_there_of_a_failed_flight() {
+    let mut state = fetching(MIB);
+    state.landed(0..1000);
+    state.failed("broke");
+    assert_eq!(state.readable(0, false), Readable::Upto(1000));
+    assert_eq!(state.readable(1000, false), Readable::Failed("broke"));
+}
+
+#[test]
+fn nobody_reads_on_what_is_not_to_be_trusted() {
+    let mut state = complete(MIB);
+    state.discredited("corrupt");
+    assert_eq!(state.readable(0, false), Readable::Failed("corrupt"));
     assert_eq!(state.readable(0, true), Readable::Failed("corrupt"));
-    assert_eq!(state.readable(MIB, true), Readable::Failed("corrupt"));
 }
 
 #[test]
