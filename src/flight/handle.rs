@@ -98,6 +98,8 @@ impl Handle {
                 Admission::Admitted(_) | Admission::Wait => {}
                 Admission::Refused(error) => return Err(Refusal::Source(error)),
                 Admission::Failed(why) => return Err(Refusal::Failed(why)),
+                // At the next look it is asked for a proof.
+                Admission::Unproven => return Err(Refusal::Failed(Failure::Aborted)),
             }
             match timeout_at(deadline, changes.changed()).await {
                 Ok(Ok(())) => {}

@@ -369,16 +369,8 @@ impl Leader {
         let committed = blobs.commit(Arc::clone(stage), len, digest).await;
         committed.map_err(store_failure)?;
         self.is_committed = true;
-        let answered = self.flight.with(|state| state.answered_sources());
-        if answered.is_empty() {
-            // Nobody was asked, so nobody was admitted: those who wait find the blob stored.
-            if let Some(blob) = blobs.open(digest).await.map_err(store_failure)? {
-                let _ = self.flight.stored.set(blob);
-                self.flight.publish();
-            }
-        }
         // Those that vouched with their answer get their record now, when what it names is durable.
-        for index in answered {
+        for index in self.flight.with(|state| state.answered_sources()) {
             if let Some(source) = self.flight.source(index) {
                 source.delivered().await;
             }

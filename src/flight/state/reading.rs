@@ -28,6 +28,8 @@ pub(in crate::flight) enum Admission<E, F> {
     Refused(E),
     /// The flight failed.
     Failed(F),
+    /// All bytes are there, and nobody will be asked who could tell.
+    Unproven,
 }
 
 /// What becomes of a flight that its last reader has left.
@@ -100,8 +102,12 @@ impl<E: Clone, F: Clone> State<E, F> {
         if let Some(error) = refusal {
             return Admission::Refused(error);
         }
+        if self.is_verified() && !proven && !self.sources.has_answered(key) {
+            return Admission::Unproven;
+        }
         let is_entitled = if proven {
-            self.sources.any_answered()
+            // Of what an earlier fetch left complete, the digest tells as much as an answer.
+            self.sources.any_answered() || self.is_verified()
         } else {
             self.sources.has_answered(key)
         };

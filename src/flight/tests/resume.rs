@@ -26,11 +26,23 @@ async fn a_blob_that_was_left_complete_is_committed_without_a_question() {
     let origin = world.origin();
     let all = Some(0..LEN);
     world.blobs.leave(world.stage(), &world.bytes, LEN, all);
-    let handle = world.board(&world.wants(&origin, Wanted::Whole)).await;
-    // Nobody was asked, so whoever has no proof gets nothing from the flight itself.
-    let head = handle.head(deadline()).await.unwrap();
-    assert!(matches!(head, Head::Stored(blob) if blob.len() == LEN));
-    assert!(origin.asked().is_empty());
+    let held = world.blobs.commits.acquire_many(1000).await.unwrap();
+    let wish = world.wants(&origin, Wanted::Whole);
+    let handle = world.board(&wish).await;
+    // Nobody was asked, so whoever has no proof gets nothing, and is told so before the blob is committed.
+    let refusal = handle.head(deadline()).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Failed(Failure::Aborted)));
+    assert!(matches!(world.open(&wish).await, Opened::NeedsProof));
+    let proven = Wish {
+        proven: true,
+        ..wish
+    };
+    let handle = world.board(&proven).await;
+    assert_eq!(size(&handle).await, Some(LEN));
+    assert!(read_all(handle.reader(None)).await.unwrap() == world.bytes);
+    drop(held);
+    world.landed().await;
+    assert!(world.is_stored() && origin.asked().is_empty());
 }
 
 #[tokio::test]

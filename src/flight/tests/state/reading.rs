@@ -122,6 +122,19 @@ fn a_blob_without_bytes_is_verified_before_anybody_is_admitted() {
 }
 
 #[test]
+fn with_all_bytes_there_and_nobody_asked_a_proof_decides() {
+    let mut state = from_start();
+    state.resumed(MIB, only(0..MIB));
+    assert!(state.vouches("a"));
+    assert_eq!(state.admission("a", true), Admission::Wait);
+    assert!(state.settle());
+    state.verified();
+    assert!(!state.vouches("a"));
+    assert_eq!(state.admission("a", false), Admission::Unproven);
+    assert_eq!(state.admission("a", true), Admission::Admitted(Some(MIB)));
+}
+
+#[test]
 fn an_abandoned_flight_goes_on_if_all_was_wanted_or_half_is_there_or_it_is_small() {
     let mut state = from_start();
     let ask = asked(&mut state);
