@@ -140,11 +140,12 @@ impl Leader {
 fn what_to_leave(why: &Failure) -> Leave {
     match why {
         // Nobody knows which of the bytes are wrong.
-        Failure::Corrupt(_) | Failure::Store(_) => Leave::Nothing,
+        Failure::Corrupt(_) => Leave::Nothing,
         // A disk that is full keeps what it has; of one that fails otherwise nothing is believed.
         Failure::Wrecked(wreck) if wreck.error().kind() != io::ErrorKind::StorageFull => {
             Leave::Nothing
         }
+        // That of a failed commit too: its bytes are verified, and a stage that could not be synced keeps nothing anyway.
         _ => Leave::Resumable,
     }
 }

@@ -97,3 +97,14 @@ async fn a_commit_that_fails_harms_nobody() {
     assert!(!world.is_stored() && !world.is_fetched());
     assert_eq!(source.delivered.load(Ordering::SeqCst), 0);
 }
+
+#[tokio::test]
+async fn a_verified_blob_whose_commit_failed_is_committed_later_without_another_fetch() {
+    let world = world();
+    let origin = world.origin();
+    world.blobs.commits.close();
+    assert!(world.pull(&origin).await.unwrap() == world.bytes);
+    world.landed().await;
+    assert!(!world.is_stored());
+    assert_eq!(world.blobs.left(&world.stage()).await, MIB as u64);
+}
