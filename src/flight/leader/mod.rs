@@ -32,6 +32,8 @@ pub(super) struct Leader {
     lease: Option<Lease>,
     /// What an earlier fetch left, until the first answer shows that it is of use.
     left: Option<Arc<dyn Stage>>,
+    /// What an earlier fetch left may not be taken up for want of room, and is kept for a better time.
+    is_full: bool,
     /// Where bytes go, from the first answer on.
     line: Option<Line>,
     /// Until when the first answer must be there, of the sources that were asked so far …
@@ -54,6 +56,7 @@ impl Leader {
             flight,
             lease: Some(lease),
             left: None,
+            is_full: false,
             line: None,
             opening: Instant::now(),
             introduced: 0,
@@ -121,7 +124,7 @@ impl Leader {
 
     /// Brings all the bytes.
     async fn fetch(&mut self) -> Result<Line, StepEnd> {
-        self.take_up().await;
+        self.take_up().await?;
         let mut steps = FuturesUnordered::new();
         loop {
             match self.flight.with(State::plan) {
@@ -140,20 +143,19 @@ impl Leader {
         }
     }
 
-    /// Takes up what an earlier fetch left, if it is of use. Waits for an earlier fetch that is just ending.
-    async fn take_up(&mut self) {
+    /// Takes up what an earlier fetch left, if it is of use. Waits for an earlier fetch that is just ending. Where it cannot
+    /// be taken up now it stays, and so there is no stage for this fetch.
+    async fn take_up(&mut self) -> Result<(), Failure> {
         let id = self.stage_id();
         let left = match self.flights.blobs.resume(&id).await {
             Ok(left) => left,
-            Err(error) => {
-                tracing::debug!(
-                    upstream = %self.flight.key.upstream, digest = %self.flight.key.digest, %error,
-                    "what an earlier fetch left cannot be taken up"
-                );
+            Err(StageError::NoRoom { .. }) => {
+                self.is_full = true;
                 None
             }
+            Err(StageError::Io(error)) => return Err(store_failure(error)),
         };
-        let Some(stage) = left else { return };
+        let Some(stage) = left else { return Ok(()) };
         match stage.len() {
             Some(len) if self.flights.max_blob_size.is_none_or(|most| len <= most) => {
                 let present = stage.present();
@@ -162,6 +164,7 @@ impl Leader {
             }
             _ => stage.close(Leave::Nothing),
         }
+        Ok(())
     }
 
     fn stage_id(&self) -> StageId {
@@ -298,6 +301,9 @@ impl Leader {
             && fetched.total.is_none_or(|total| total > largest)
         {
             return Err(bypass(Uncached::TooLarge, fetched));
+        }
+        if self.is_full {
+            return Err(bypass(Uncached::NoRoom, fetched));
         }
         match self
             .flights

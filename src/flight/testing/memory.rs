@@ -25,6 +25,10 @@ pub(crate) struct MemoryBlobs {
     /// Commits wait for a permit, and fail once there are no more.
     pub(crate) commits: Semaphore,
     pub(crate) full: AtomicBool,
+    /// What was left cannot be taken up, for want of room.
+    pub(crate) full_for_left: AtomicBool,
+    /// What was left cannot be looked at.
+    pub(crate) left_unreadable: AtomicBool,
     /// How long a look at what was left takes.
     pub(crate) resume_takes: Mutex<Duration>,
     pub(crate) faults: Arc<Faults>,
@@ -57,6 +61,8 @@ impl Default for MemoryBlobs {
             after_first_look: Mutex::default(),
             commits: Semaphore::new(1000),
             full: AtomicBool::new(false),
+            full_for_left: AtomicBool::new(false),
+            left_unreadable: AtomicBool::new(false),
             resume_takes: Mutex::default(),
             faults: Arc::new(Faults {
                 room: AtomicU64::new(u64::MAX),
@@ -118,6 +124,12 @@ impl Blobs for MemoryBlobs {
         Box::pin(async move {
             let takes = *self.resume_takes.lock();
             tokio::time::sleep(takes).await;
+            if self.full_for_left.load(Ordering::SeqCst) {
+                return Err(StageError::NoRoom { needed: 0 });
+            }
+            if self.left_unreadable.load(Ordering::SeqCst) {
+                return Err(io::Error::other("the disk cannot be read").into());
+            }
             let mut place = self.place(id).lock_owned().await;
             let partial = place.take();
             Ok(partial.map(|partial| MemoryStage::open(partial, place, &self.faults)))

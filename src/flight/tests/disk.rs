@@ -108,3 +108,29 @@ async fn a_verified_blob_whose_commit_failed_is_committed_later_without_another_
     assert!(!world.is_stored());
     assert_eq!(world.blobs.left(&world.stage()).await, MIB as u64);
 }
+
+#[tokio::test]
+async fn what_was_left_and_cannot_be_taken_up_now_stays_for_later() {
+    let world = world();
+    let origin = world.origin();
+    let (len, some) = (MIB as u64, Some(0..1000));
+    world.blobs.leave(world.stage(), &world.bytes, len, some);
+
+    world.blobs.full_for_left.store(true, Ordering::SeqCst);
+    let failure = world.pull(&origin).await.unwrap_err();
+    assert!(
+        matches!(failure, Failure::Bypass(Uncached::NoRoom, _)),
+        "{failure}"
+    );
+    world.landed().await;
+    world.blobs.full_for_left.store(false, Ordering::SeqCst);
+
+    world.blobs.left_unreadable.store(true, Ordering::SeqCst);
+    let failure = world.pull(&origin).await.unwrap_err();
+    assert!(matches!(failure, Failure::Store(_)), "{failure}");
+    world.landed().await;
+    world.blobs.left_unreadable.store(false, Ordering::SeqCst);
+
+    assert!(world.pull(&origin).await.unwrap() == world.bytes);
+    assert_eq!(origin.asked(), [None, Some(1000..len)]);
+}
