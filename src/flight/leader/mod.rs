@@ -135,8 +135,10 @@ impl Leader {
                     }
                 }
                 Plan::Complete => {
-                    drop(steps);
-                    return self.written().await;
+                    steps.clear();
+                    if let Some(line) = self.complete().await? {
+                        return Ok(line);
+                    }
                 }
                 Plan::GiveUp => return Err(self.give_up().into()),
             }
@@ -319,8 +321,13 @@ impl Leader {
     }
 
     fn start_line(&mut self, stage: Arc<dyn Stage>) -> Result<(), Failure> {
+        let _ = self.flight.stage.set(Arc::clone(&stage));
+        self.line = Some(self.make_line(stage)?);
+        Ok(())
+    }
+
+    fn make_line(&self, stage: Arc<dyn Stage>) -> Result<Line, Failure> {
         let flight = &self.flight;
-        let _ = flight.stage.set(Arc::clone(&stage));
         let hasher = Hasher::new(flight.key.digest.algorithm()).ok_or_else(|| {
             Failure::Corrupt("a digest of this algorithm cannot be computed".into())
         })?;
@@ -328,17 +335,42 @@ impl Leader {
         let writer = Arc::new(Writer::new(Arc::clone(flight), stage, pool, hasher));
         // What is there already is read back for the hash.
         writer.start();
-        let line = Line::new(Arc::clone(&self.flights), Arc::clone(flight), writer);
-        self.line = Some(line);
-        Ok(())
+        Ok(Line::new(
+            Arc::clone(&self.flights),
+            Arc::clone(flight),
+            writer,
+        ))
     }
 
-    /// Waits until all that came is written and hashed.
-    async fn written(&mut self) -> Result<Line, StepEnd> {
-        if let Some(stage) = self.left.take() {
-            self.start_line(stage)?;
+    /// Waits until all bytes are written and hashed. `None`: they were left by an earlier fetch and are not the blob, so they
+    /// are thrown away, and the fetch begins anew.
+    async fn complete(&mut self) -> Result<Option<Line>, StepEnd> {
+        let Some(stage) = self.left.take() else {
+            let line = self.line.clone().ok_or(Failure::Aborted)?;
+            return Self::written(line).await.map(Some);
+        };
+        // Nobody was asked, so nobody reads from it yet.
+        let line = self.make_line(Arc::clone(&stage))?;
+        self.line = Some(line.clone());
+        let line = Self::written(line).await;
+        let key = &self.flight.key;
+        if let Ok(line) = &line
+            && line.writer.digest().0 != key.digest
+        {
+            tracing::warn!(
+                upstream = %key.upstream, digest = %key.digest,
+                "what an earlier fetch left does not match the digest and is thrown away"
+            );
+            stage.close(Leave::Nothing);
+            self.flight.with(State::start_over);
+            self.line = None;
+            return Ok(None);
         }
-        let line = self.line.clone().ok_or(Failure::Aborted)?;
+        let _ = self.flight.stage.set(stage);
+        line.map(Some)
+    }
+
+    async fn written(line: Line) -> Result<Line, StepEnd> {
         line.writer.idle().await;
         line.writer.publish();
         match line.writer.failure() {

@@ -72,6 +72,26 @@ async fn wrong_bytes_that_were_left_are_thrown_away_and_the_next_request_starts_
 }
 
 #[tokio::test]
+async fn wrong_bytes_that_were_left_complete_are_thrown_away_and_nobody_hears_of_them() {
+    let world = world_of(8 * MIB);
+    let origin = world.origin();
+    let all = Some(0..LEN);
+    world
+        .blobs
+        .leave(world.stage(), &vec![7; 8 * MIB], LEN, all);
+    assert!(world.pull(&origin).await.unwrap() == world.bytes);
+    assert_eq!(origin.asked(), [None]);
+    let failures = world.metrics.render();
+    let failures = failures
+        .lines()
+        .find(|line| line.starts_with("layby_verify_failures_total{"));
+    assert!(
+        failures.is_none_or(|line| line.ends_with(" 0")),
+        "{failures:?}"
+    );
+}
+
+#[tokio::test]
 async fn an_abandoned_fetch_is_gone_on_from_by_its_successor() {
     let world = world_of(8 * MIB);
     let origin = world.origin();
