@@ -32,6 +32,8 @@ use content::FlightContent;
 const ATTEMPTS: usize = 4;
 /// Most sizes in memory.
 const SIZES: u64 = 16_384;
+/// How long a size is believed.
+const SIZES_LAST: Duration = Duration::from_secs(600);
 
 /// Makes sources of blobs.
 pub(super) trait Sources: Send + Sync + std::fmt::Debug {
@@ -62,6 +64,7 @@ impl Default for Sizes {
     fn default() -> Self {
         let sizes = Cache::builder()
             .max_capacity(SIZES)
+            .time_to_live(SIZES_LAST)
             .eviction_policy(EvictionPolicy::lru());
         Self(sizes.build())
     }
@@ -168,7 +171,12 @@ impl BlobService {
                     return Ok(BlobAnswer::stored(blob, CacheOutcome::Hit));
                 }
                 Err(Refusal::Failed(Failure::Aborted)) => {}
-                Err(refusal) => return self.refused(place, supply, refusal, call).await,
+                Err(refusal) => {
+                    if contradicts(&refusal) {
+                        self.sizes.0.invalidate(&wish.key);
+                    }
+                    return self.refused(place, supply, refusal, call).await;
+                }
             }
         }
         Err(Error::Stopping)
@@ -326,6 +334,17 @@ fn parts(spec: &RangeSpec, len: u64) -> Option<Wanted> {
         // Also where the part is all of it: others are likely to come for other parts.
         Ranges::Satisfiable(ranges) => ranges.into_iter().next().map(Wanted::PartsFrom),
         Ranges::Unsatisfiable | Ranges::TooMany => None,
+    }
+}
+
+/// Whether a flight failed in a way that may come from a wrong size: what was asked for is not there, or other than told.
+fn contradicts(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Source(error) | Refusal::Failed(Failure::Source(error)) => {
+            matches!(error.reason(), "invalid" | "corrupt")
+        }
+        Refusal::Failed(why) => matches!(why, Failure::Corrupt(_)),
+        Refusal::TimedOut => false,
     }
 }
 

@@ -10,14 +10,16 @@ use tokio::time::Instant;
 
 use super::bypass::{Bypass, Supply};
 use super::content::FlightContent;
+use super::{BlobService, Sizes, Sources};
 use crate::flight::ports::{Blobs, Chunk, Source, StageId};
 use crate::flight::testing::{Fault, MemoryBlobs, Origin, OriginSource};
 use crate::flight::{Flights, Head, Key, Opened, Wanted, Wish};
-use crate::oci::Digest;
-use crate::proxy::testing::ubuntu;
-use crate::proxy::{BlobContent, BlobReader, BrokenBody};
+use crate::oci::{Digest, range};
+use crate::proxy::testing::{self, call, ubuntu};
+use crate::proxy::{BlobContent, BlobReader, BlobUse, BrokenBody, Error, Place};
 use crate::runtime::Tasks;
 use crate::telemetry::Metrics;
+use crate::upstream::Call;
 
 const MIB: usize = 1024 * 1024;
 const LEN: u64 = 4 * MIB as u64;
@@ -168,6 +170,22 @@ impl World {
         }
     }
 
+    /// Answers for the blob to the repository, which is proven to have it.
+    async fn service(&self) -> BlobService {
+        let membership = testing::World::new().membership;
+        let digest = self.key().digest;
+        membership.record(&ubuntu(), &digest).await.unwrap();
+        BlobService {
+            flights: Arc::clone(&self.flights),
+            blobs: Arc::clone(&self.blobs) as Arc<dyn Blobs>,
+            membership,
+            sources: Arc::new(OneSource(Arc::clone(&self.origin))),
+            sizes: Sizes::default(),
+            header_timeout: TIMEOUT,
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
     fn is_counted(&self, reason: &str) -> bool {
         let line = format!("layby_bypass_total{{reason=\"{reason}\"}} 1");
         self.metrics.render().contains(&line)
@@ -249,4 +267,33 @@ async fn a_reader_of_a_part_takes_what_was_written_and_asks_for_the_gaps() {
     let (got, error) = rest(reader.as_mut()).await;
     assert!(error.is_none() && got == world.bytes[..4 * MIB - 1]);
     assert_eq!(own.asked(), [Some(mib(1)..mib(2)), Some(mib(3)..LEN - 1)]);
+}
+
+/// Everybody gets everything from here.
+#[derive(Debug)]
+struct OneSource(Arc<Origin>);
+
+impl Sources for OneSource {
+    fn source(&self, _: &Place, _: &Digest, _: &Call) -> Result<Arc<dyn Source>, Error> {
+        Ok(Arc::new(OriginSource(Arc::clone(&self.0))))
+    }
+}
+
+#[tokio::test]
+async fn a_size_that_the_upstream_contradicts_is_forgotten() {
+    for (why, is_believed) in [("unavailable", true), ("invalid", false)] {
+        let world = World::new();
+        let service = world.service().await;
+        let key = world.key();
+        service.sizes.0.insert(key.clone(), 2 * LEN);
+        for _ in 0..3 {
+            world.origin.fails(Fault::Refuse(why));
+        }
+        let part = BlobUse::Ranged(range::parse(Some(b"bytes=-100")));
+        let answer = service.blob(&ubuntu(), &key.digest, part, &call()).await;
+        assert!(answer.is_err());
+        let asked = world.origin.asked();
+        assert_eq!(asked.last(), Some(&Some(2 * LEN - 100..2 * LEN)));
+        assert_eq!(service.sizes.0.contains_key(&key), is_believed, "{why}");
+    }
 }
