@@ -359,8 +359,11 @@ impl Batcher {
         }
         drop(durable);
         let result = state.map(|state| matches!(state, State::Done(true)));
+        // Whoever hears of a failure finds the stage in his hands again.
+        let Job { change, done } = job;
+        drop(change);
         // Nobody need be waiting any more.
-        let _ = job.done.send(result);
+        let _ = done.send(result);
     }
 
     /// Removes a file that nobody will move.
