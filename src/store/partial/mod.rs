@@ -21,7 +21,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
@@ -79,7 +78,7 @@ impl Partials {
             return Ok(None);
         };
         let this = self.clone();
-        self.admit(move || this.reopen(&hold, &idle)).await
+        blocking(move || this.reopen(&hold, &idle)).await
     }
 
     /// A new stage under `key`. See [`super::Store::stage`].
@@ -90,43 +89,42 @@ impl Partials {
     ) -> Result<StagedBlob, RoomError> {
         let hold = Arc::new(self.shelf.take(key).await);
         let this = self.clone();
-        self.admit(move || {
-            hold.clear()?;
-            this.make(Some(Arc::clone(&hold)), len)
-        })
-        .await
+        blocking(move || this.make(Some(hold), len)).await
     }
 
     /// A stage of `len` bytes that nobody will resume. See [`super::Store::put_blob`].
     pub(super) async fn scratch(&self, len: u64) -> Result<StagedBlob, RoomError> {
         let this = self.clone();
-        self.admit(move || this.make(None, Some(len))).await
-    }
-
-    /// Does `work`, which blocks. While it is not known how much is stored, and too little room may be a wrong guess, it
-    /// is done again when that is known.
-    async fn admit<T: Send + 'static>(
-        &self,
-        work: impl Fn() -> Result<T, RoomError> + Send + Sync + 'static,
-    ) -> Result<T, RoomError> {
-        let work = Arc::new(work);
-        let first = Arc::clone(&work);
-        match blocking(move || first()).await {
-            Err(RoomError::NoRoom { .. }) if self.room.is_guessing() => {
-                // If it is not known then, the guess counts.
-                let _ = tokio::time::timeout(COUNT_WAIT, self.room.counted()).await;
-                blocking(move || work()).await
-            }
-            other => other,
-        }
+        blocking(move || this.make(None, Some(len))).await
     }
 
     fn make(&self, hold: Option<Arc<Hold>>, len: Option<u64>) -> Result<StagedBlob, RoomError> {
         let needed = len.unwrap_or(LEAST_CLAIM);
-        let space = Arc::new(self.room.reserve(needed)?);
+        let space = match &hold {
+            Some(hold) => self.replace(hold, needed)?,
+            None => Arc::new(self.room.reserve(needed)?),
+        };
         let made = self.create(hold, len, space);
         made.map(StagedBlob::new)
             .map_err(|error| no_room_if_full(error, needed))
+    }
+
+    /// Room for `needed` bytes in the place of what lies under a key. That goes only when there is room, towards which
+    /// it counts itself: who is refused may still go on with it later.
+    fn replace(&self, hold: &Hold, needed: u64) -> Result<Arc<Reservation>, RoomError> {
+        let Some(idle) = hold.idle() else {
+            let space = self.room.reserve(needed)?;
+            hold.clear()?;
+            return Ok(Arc::new(space));
+        };
+        let before = idle.space.held();
+        self.room.grow(&idle.space, needed)?;
+        if let Err(error) = hold.clear() {
+            idle.space.settle(before);
+            return Err(error.into());
+        }
+        idle.space.start_over(needed);
+        Ok(idle.space)
     }
 
     fn create(
@@ -288,6 +286,3 @@ const LEAST_KEPT: u64 = 1 << 20;
 
 /// Claimed for a blob whose length nobody knows, so that a full disk is found out at once.
 const LEAST_CLAIM: u64 = 1;
-
-/// How long a pull waits until it is known how much is stored.
-const COUNT_WAIT: Duration = Duration::from_secs(5);

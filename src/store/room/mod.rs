@@ -82,7 +82,7 @@ enum Verdict {
     Fits,
     /// Not now; it would without the idle partials.
     Crowded,
-    /// Not even then, as far as is known.
+    /// Not even then.
     TooMuch,
 }
 
@@ -144,17 +144,6 @@ impl Room {
         reservation
     }
 
-    /// Whether it is still a guess how much is stored, and that matters.
-    pub(super) fn is_guessing(&self) -> bool {
-        self.max_size.is_some() && !*self.usage.scanned().borrow()
-    }
-
-    /// Waits until it is known how much is stored.
-    pub(super) async fn counted(&self) {
-        // The sender lives as long as the usage.
-        let _ = self.usage.scanned().wait_for(|&done| done).await;
-    }
-
     /// Adds `more` to a reservation where that fits.
     fn claim(&self, reservation: &Reservation, more: u64) -> io::Result<Verdict> {
         // Nothing wanted is no reason to refuse.
@@ -185,14 +174,9 @@ impl Room {
             MinFree::Bytes(bytes) => bytes,
             MinFree::Share(share) => part_of(total, share),
         };
-        let counted = self.usage.totals().bytes;
-        let is_guess = self.is_guessing();
-        // Nobody has more stored than the file system has taken.
-        let stored = if is_guess {
-            counted.max(total.saturating_sub(available))
-        } else {
-            counted
-        };
+        // Until all is counted, this is too little rather than too much: a pull is not refused for what others have on
+        // the same disk, and `min_free` holds all the same.
+        let stored = self.usage.totals().bytes;
         let mut sums = self.claims.0.lock();
         let since = sums.ever_landed.saturating_sub(snapshot.ever_landed);
         let left = available.saturating_sub(since);
@@ -207,7 +191,7 @@ impl Room {
             sums.held = sums.held.saturating_add(more);
             reservation.held.fetch_add(more, Ordering::Relaxed);
             Verdict::Fits
-        } else if fits(idle) && !is_guess {
+        } else if fits(idle) {
             Verdict::Crowded
         } else {
             Verdict::TooMuch
@@ -264,6 +248,12 @@ impl Reservation {
     pub(super) fn settle(&self, len: u64) {
         let mut sums = self.claims.0.lock();
         self.set(&mut sums, len, len);
+    }
+
+    /// Claims exactly `len` bytes, none of which the file system counts as taken any more.
+    pub(super) fn start_over(&self, len: u64) {
+        let mut sums = self.claims.0.lock();
+        self.set(&mut sums, len, 0);
     }
 
     /// Gives the claim back.

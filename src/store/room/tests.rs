@@ -5,7 +5,6 @@ use crate::store::partial::{Idle, StageKey};
 
 fn room(max_size: Option<u64>, min_free: MinFree) -> Room {
     let usage = Arc::new(Usage::new(Arc::default()));
-    usage.set_scanned();
     let dir = std::env::temp_dir();
     let shelf = Arc::new(Shelf::new(Arc::new(Disk), Layout::new(dir.clone())));
     Room::new(max_size, min_free, dir, Arc::new(Disk), usage, shelf)
@@ -78,6 +77,20 @@ fn only_what_would_help_is_asked_to_go() {
     assert_eq!(verdict(900, 201), Verdict::Crowded);
     assert_eq!(verdict(900, 501), Verdict::TooMuch);
     assert_eq!(verdict(900, 200), Verdict::Fits);
+}
+
+#[test]
+fn what_others_have_on_the_disk_does_not_count_against_the_limit_whether_all_is_counted_or_not() {
+    for is_counted in [false, true] {
+        let room = room(Some(500), MinFree::Bytes(0));
+        if is_counted {
+            room.usage.set_scanned();
+        }
+        let mine = Reservation::nothing(&room.claims);
+        let verdict = |more| room.claim_by(&snapshot(400, 0), &mine, more, 0);
+        assert_eq!(verdict(400), Verdict::Fits, "{is_counted}");
+        assert_eq!(verdict(101), Verdict::TooMuch, "{is_counted}");
+    }
 }
 
 #[test]

@@ -61,12 +61,33 @@ async fn a_partial_that_there_is_no_room_to_complete_stays_for_later() {
 }
 
 #[tokio::test]
-async fn what_is_stored_is_waited_for_rather_than_guessed_wrong() {
+async fn a_partial_goes_for_a_new_start_only_where_there_is_room_for_that() {
+    let fixture = Fixture::with_max_size(Some(8 * MIB)).await;
+    fixture.store.scanned().await;
+    let key = stage_key(b"a");
+    fixture.leave(b"a", 4 * MIB).await;
+    let refused = fixture.store.stage(&key, Some(9 * MIB)).await;
+    assert!(matches!(refused, Err(RoomError::NoRoom { .. })));
+    let kept = fixture.resume(b"a").await.unwrap();
+    assert_eq!(kept.present(), only(0..4 * MIB - 1));
+    drop(kept);
+    // Its own room counts as free.
+    let anew = fixture.store.stage(&key, Some(8 * MIB)).await.unwrap();
+    assert!(anew.present().is_empty());
+    anew.discard();
+    drop(anew);
+    fixture.settled(b"a").await;
+    fixture.stage(Some(8 * MIB)).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_refused_for_what_others_have_on_the_disk_and_what_is_stored_counts_when_it_is_known()
+ {
     let fixture = Fixture::new().await;
     fixture.commit(&content(0..MIB)).await.unwrap();
     // The file system holds more than this; the data directory does not.
     let fixture = fixture.restart_with(Some(2 * MIB)).await;
     fixture.stage(Some(MIB)).await.unwrap();
-    let fixture = fixture.restart_with(Some(2 * MIB)).await;
+    fixture.store.scanned().await;
     assert!(fixture.stage(Some(MIB + 1)).await.is_err());
 }
