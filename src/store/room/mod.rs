@@ -174,10 +174,12 @@ impl Room {
             MinFree::Bytes(bytes) => bytes,
             MinFree::Share(share) => part_of(total, share),
         };
+        let mut sums = self.claims.0.lock();
+        // Asked under the lock: what is committed meanwhile is in here before it leaves the sums.
+        //
         // Until all is counted, this is too little rather than too much: a pull is not refused for what others have on
         // the same disk, and `min_free` holds all the same.
         let stored = self.usage.totals().bytes;
-        let mut sums = self.claims.0.lock();
         let since = sums.ever_landed.saturating_sub(snapshot.ever_landed);
         let left = available.saturating_sub(since);
         let size = stored.saturating_add(sums.held).saturating_add(more);
