@@ -121,16 +121,29 @@ const MOST_GROWING: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
 
     use super::super::log::checksum;
     use super::*;
 
-    /// A byte that tells where it belongs.
+    /// Bytes that tell where they belong, copied rather than made: there are many.
     fn content(range: std::ops::Range<u64>) -> Vec<u8> {
-        range
-            .map(|at| (at * 0x9e37_79b9).to_le_bytes()[3])
-            .collect()
+        static PERIOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
+            let bytes = (0..65_537_u64).map(|at| (at * 0x9e37_79b9).to_le_bytes()[3]);
+            bytes.collect()
+        });
+        let period = PERIOD.len();
+        let len = usize::try_from(range.end - range.start).unwrap();
+        let mut from = usize::try_from(range.start).unwrap() % period;
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let to = period.min(from + len - bytes.len());
+            bytes.extend_from_slice(&PERIOD[from..to]);
+            from = 0;
+        }
+        bytes
     }
 
     /// Islands written a piece at a time, in turns that the second number chooses.
