@@ -1,5 +1,6 @@
 //! Work that others leave to be done soon: writing pages back, ending stages, freeing files.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,11 +58,16 @@ impl Chores {
         stopping: CancellationToken,
     ) {
         let mut workers = JoinSet::new();
+        // Each syncs for as long as the disk is slow; others wait for the end of a stage.
+        let (mut write_backs, mut waiting) = (JoinSet::new(), VecDeque::new());
         let mut is_open = true;
         loop {
+            self.start_waiting(&mut waiting, &mut write_backs);
             tokio::select! {
                 biased;
+                Some(_) = write_backs.join_next() => {}
                 chore = chores.recv() => match chore {
+                    Some(chore @ Chore::WriteBack { .. }) => waiting.push_back(chore),
                     Some(chore) => self.start(chore, &mut workers).await,
                     None => break,
                 },
@@ -71,7 +77,18 @@ impl Chores {
                 }
             }
         }
+        while write_backs.join_next().await.is_some() {
+            self.start_waiting(&mut waiting, &mut write_backs);
+        }
         while workers.join_next().await.is_some() {}
+    }
+
+    fn start_waiting(&self, waiting: &mut VecDeque<Chore>, write_backs: &mut JoinSet<()>) {
+        while write_backs.len() < MOST_WRITE_BACKS
+            && let Some(chore) = waiting.pop_front()
+        {
+            self.spawn(chore, write_backs);
+        }
     }
 
     async fn start(&self, chore: Chore, workers: &mut JoinSet<()>) {
@@ -79,6 +96,10 @@ impl Chores {
             workers.join_next().await;
         }
         while workers.try_join_next().is_some() {}
+        self.spawn(chore, workers);
+    }
+
+    fn spawn(&self, chore: Chore, workers: &mut JoinSet<()>) {
         let (files, clock) = (Arc::clone(&self.files), self.clock.clone());
         workers.spawn_blocking(move || chore.run(&*files, &clock));
     }
@@ -113,5 +134,8 @@ impl Chore {
     }
 }
 
-/// Chores done at once.
+/// Chores done at once, beside write-backs.
 const MOST_WORKERS: usize = 4;
+
+/// Write-backs done at once.
+const MOST_WRITE_BACKS: usize = 4;
