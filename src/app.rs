@@ -74,6 +74,7 @@ impl App {
             max_size: config.cache.max_size,
             min_free: config.cache.min_free,
             lock_wait: LOCK_WAIT,
+            offline: config.offline,
         };
         let store = Store::open(
             options,
@@ -169,6 +170,7 @@ impl AtRest {
             max_size: config.cache.max_size,
             min_free: config.cache.min_free,
             lock_wait: Duration::ZERO,
+            offline: config.offline,
         };
         let (shared, of_store) = (Arc::clone(&metrics), store_tasks.clone());
         let store = Store::open(options, files, clock.clone(), shared, of_store).await?;

@@ -76,7 +76,7 @@ use chores::Chores;
 use commit::Committer;
 use files::open_regular;
 use layout::Layout;
-use partial::{Idle, Partials, Shelf};
+use partial::{ABANDONED_AFTER, Idle, Partials, Shelf};
 use room::Room;
 use upkeep::Upkeep;
 use usage::Usage;
@@ -92,6 +92,8 @@ pub struct StoreOptions {
     pub min_free: MinFree,
     /// How long to wait for a data directory that another process uses.
     pub lock_wait: Duration,
+    /// Nothing can be fetched anew: a partial is kept however long nobody has gone on with it.
+    pub offline: bool,
 }
 
 /// The data directory in use.
@@ -130,7 +132,9 @@ impl Store {
         tasks: Tasks,
     ) -> Result<Arc<Self>, OpenError> {
         let layout = Layout::new(options.data_dir);
-        let opened = open::open(&files, &layout, &clock, options.lock_wait).await?;
+        let abandoned_after = (!options.offline).then_some(ABANDONED_AFTER);
+        let opened =
+            open::open(&files, &layout, &clock, options.lock_wait, abandoned_after).await?;
         let lock = Arc::new(opened.lock);
         let usage = Arc::new(Usage::new(metrics));
         let shelf = Arc::new(Shelf::new(Arc::clone(&files), layout.clone()));
@@ -165,6 +169,7 @@ impl Store {
             usage: Arc::clone(&usage),
             shelf: Arc::clone(&shelf),
             clock: clock.clone(),
+            abandoned_after,
             lock: Arc::clone(&lock),
         };
         let chores = Chores {

@@ -15,7 +15,7 @@ use crate::runtime::Clock;
 
 use super::files::{Entry, Files, Kind, is_absent};
 use super::layout::{self, Layout};
-use super::partial::{ABANDONED_AFTER, Shelf};
+use super::partial::Shelf;
 use super::usage::{Found, Usage};
 
 /// What the upkeep works on.
@@ -26,6 +26,8 @@ pub(super) struct Upkeep {
     pub(super) usage: Arc<Usage>,
     pub(super) shelf: Arc<Shelf>,
     pub(super) clock: Clock,
+    /// Partials idle for so long are removed; `None`: none are.
+    pub(super) abandoned_after: Option<Duration>,
     /// Held as long as the directory may be written to.
     #[expect(dead_code, reason = "held, not used")]
     pub(super) lock: Arc<File>,
@@ -38,8 +40,10 @@ impl Upkeep {
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stopping.run_until_cancelled(rounds.tick()).await.is_some() {
             self.write_last_uses().await;
-            let (shelf, now) = (Arc::clone(&self.shelf), self.clock.now());
-            paced(move || shelf.remove_older(ABANDONED_AFTER, now)).await;
+            if let Some(age) = self.abandoned_after {
+                let (shelf, now) = (Arc::clone(&self.shelf), self.clock.now());
+                paced(move || shelf.remove_older(age, now)).await;
+            }
         }
         self.write_last_uses().await;
     }

@@ -32,6 +32,7 @@ impl Life {
                 max_size: None,
                 min_free: MinFree::Bytes(0),
                 lock_wait: Duration::from_secs(30),
+                offline: false,
             },
             Arc::<Forgetful>::clone(&files),
             Clock::system(),

@@ -18,6 +18,7 @@ async fn store() -> (tempfile::TempDir, Arc<Store>) {
         max_size: None,
         min_free: MinFree::Bytes(0),
         lock_wait: Duration::ZERO,
+        offline: false,
     };
     let (clock, tasks) = (Clock::system(), Tasks::new());
     let store = Store::open(options, Arc::new(Disk), clock, Arc::default(), tasks);

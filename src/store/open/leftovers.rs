@@ -3,24 +3,26 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{Left, OpenError, failed};
 use crate::store::files::{Files, Kind, is_absent};
 use crate::store::layout::{self, Layout, PartialName};
-use crate::store::partial::{ABANDONED_AFTER, StageKey, is_older, logged_len};
+use crate::store::partial::{StageKey, is_older, logged_len};
 
-/// Removes what nobody can go on with, or has for a day. Returns the rest. What is not ours is left alone.
+/// Removes what nobody can go on with, or has for `abandoned_after`. Returns the rest. What is not ours is left alone.
 pub(super) fn sort_out(
     files: &dyn Files,
     layout: &Layout,
     now: SystemTime,
+    abandoned_after: Option<Duration>,
 ) -> Result<Vec<Left>, OpenError> {
     let mut found = Found::list(files, &layout.partial_dir())?;
     let mut kept = Vec::new();
+    let is_abandoned = |since| abandoned_after.is_some_and(|age| is_older(since, age, now));
     for key in std::mem::take(&mut found.stages) {
         match look_at(files, layout, key) {
-            Ok(Some(left)) if !is_older(left.since, ABANDONED_AFTER, now) => {
+            Ok(Some(left)) if !is_abandoned(left.since) => {
                 found.logs.remove(&key);
                 kept.push(left);
             }

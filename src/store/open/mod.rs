@@ -93,12 +93,14 @@ pub(super) struct Left {
     pub(super) allocated: u64,
 }
 
-/// Takes the directory into use; waits for `lock_wait` while another process holds it.
+/// Takes the directory into use; waits for `lock_wait` while another process holds it. Partials idle for
+/// `abandoned_after` are removed; `None`: none are for their age.
 pub(super) async fn open(
     files: &Arc<dyn Files>,
     layout: &Layout,
     clock: &Clock,
     lock_wait: Duration,
+    abandoned_after: Option<Duration>,
 ) -> Result<Opened, OpenError> {
     let give_up = Instant::now() + lock_wait;
     let mut announced = false;
@@ -125,7 +127,10 @@ pub(super) async fn open(
         tokio::time::sleep_until(give_up.min(now + LOCK_RETRY)).await;
     };
     let (files, task_layout, now) = (Arc::clone(files), layout.clone(), clock.now());
-    blocking(layout, move || prepare(&*files, &task_layout, lock, now)).await
+    blocking(layout, move || {
+        prepare(&*files, &task_layout, lock, now, abandoned_after)
+    })
+    .await
 }
 
 async fn blocking<T: Send + 'static>(
@@ -169,6 +174,7 @@ fn prepare(
     layout: &Layout,
     lock: File,
     now: SystemTime,
+    abandoned_after: Option<Duration>,
 ) -> Result<Opened, OpenError> {
     // First of all: what a later version has written is not for this one to tidy.
     let identity = read_identity(files, layout)?;
@@ -184,7 +190,7 @@ fn prepare(
     files
         .sync_dir(layout.root())
         .map_err(failed("sync", layout.root()))?;
-    let partials = leftovers::sort_out(files, layout, now)?;
+    let partials = leftovers::sort_out(files, layout, now, abandoned_after)?;
     let instance_id = if let Some(identity) = identity {
         identity.instance
     } else {

@@ -124,12 +124,25 @@ async fn open_in(
     metrics: &Arc<Metrics>,
     tasks: &Tasks,
 ) -> Result<Arc<Store>, OpenError> {
-    let options = StoreOptions {
+    open_with(options_in(dir, max_size), clock, metrics, tasks).await
+}
+
+fn options_in(dir: &Path, max_size: Option<u64>) -> StoreOptions {
+    StoreOptions {
         data_dir: dir.join("var/data"),
         max_size,
         min_free: MinFree::Bytes(0),
         lock_wait: Duration::from_secs(30),
-    };
+        offline: false,
+    }
+}
+
+async fn open_with(
+    options: StoreOptions,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+    tasks: &Tasks,
+) -> Result<Arc<Store>, OpenError> {
     let files = Arc::new(Disk);
     Store::open(
         options,

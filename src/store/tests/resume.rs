@@ -224,3 +224,21 @@ async fn a_file_that_is_not_what_its_log_says_is_not_gone_on_with() {
     let stage = fixture.resume(b"a").await.unwrap();
     assert_eq!(stage.present(), only(0..524_288));
 }
+
+#[tokio::test]
+async fn offline_no_partial_is_removed_for_its_age() {
+    let mut fixture = Fixture::new().await;
+    fixture.leave(b"a", MIB).await;
+    fixture.clock.advance(Duration::from_hours(48));
+    fixture.stop().await;
+    let options = StoreOptions {
+        offline: true,
+        ..options_in(fixture.dir.path(), None)
+    };
+    fixture.tasks = Tasks::new();
+    let (clock, metrics) = (&fixture.clock, &fixture.metrics);
+    let store = open_with(options, clock, metrics, &fixture.tasks).await;
+    fixture.store = store.unwrap();
+    let kept = fixture.resume(b"a").await.unwrap();
+    assert_eq!(kept.present(), only(0..MIB - 1));
+}

@@ -126,6 +126,7 @@ impl Shelf {
             max_size: None,
             min_free: MinFree::Bytes(0),
             lock_wait: Duration::ZERO,
+            offline: false,
         };
         let files = Arc::new(Disk);
         let shared = Arc::clone(&metrics);
