@@ -1,12 +1,13 @@
 //! One token exchange: how it is asked, and what its answer means (PROTOCOL 3.3, 3.4).
 
+mod answer;
+
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use secrecy::ExposeSecret;
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::credentials::Login;
@@ -17,6 +18,15 @@ use crate::config::Upstream;
 use crate::upstream::Error;
 use crate::upstream::said::said;
 
+/// A token, as the header that shows it.
+#[derive(Debug, Clone)]
+pub(super) struct Token {
+    /// `Bearer …`, marked sensitive.
+    pub(super) header: HeaderValue,
+    /// When it is no longer sent, reckoned from when it was asked for: it was not issued before, by our own clock.
+    pub(super) expires: Instant,
+}
+
 /// Where a token comes from and what it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -26,15 +36,6 @@ pub(super) struct Plan {
     pub(super) service: Option<String>,
     /// To do what.
     pub(super) scopes: Scopes,
-}
-
-/// A token, as the header that shows it.
-#[derive(Debug, Clone)]
-pub(super) struct Token {
-    /// `Bearer …`, marked sensitive.
-    pub(super) header: HeaderValue,
-    /// When it is no longer sent, reckoned from when it was asked for: it was not issued before, by our own clock.
-    pub(super) expires: Instant,
 }
 
 impl Plan {
@@ -188,45 +189,12 @@ impl Plan {
     }
 }
 
-/// What a token service answers. Holds secrets, hence no `Debug`.
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(default)]
-    token: Option<String>,
-    #[serde(default)]
-    access_token: Option<String>,
-    #[serde(default)]
-    expires_in: Option<serde_json::Value>,
-}
-
 fn read_token(body: &[u8], asked: Instant) -> Option<Token> {
-    let answer: Answer = serde_json::from_slice(body).ok()?;
-    let token = [answer.token, answer.access_token]
-        .into_iter()
-        .flatten()
-        .find(|token| !token.is_empty())?;
-    let mut header = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
-    header.set_sensitive(true);
-    let lifetime = lifetime(answer.expires_in.as_ref());
+    let (header, lifetime) = answer::read(body)?;
     Some(Token {
         header,
-        expires: asked + lifetime - (lifetime / 5).min(MAX_MARGIN),
+        expires: asked + lifetime,
     })
-}
-
-/// `expires_in` in whole seconds, however it is written. Missing or zero is the specification's 60 s; less than that
-/// is believed, since some services do give out shorter tokens.
-fn lifetime(expires_in: Option<&serde_json::Value>) -> Duration {
-    let seconds = match expires_in {
-        Some(serde_json::Value::Number(number)) => number.as_f64(),
-        Some(serde_json::Value::String(text)) => text.trim().parse().ok(),
-        _ => None,
-    };
-    seconds
-        .filter(|&seconds: &f64| seconds > 0.0)
-        .map_or(DEFAULT_LIFETIME, |seconds| {
-            Duration::try_from_secs_f64(seconds).map_or(MAX_LIFETIME, |d| d.min(MAX_LIFETIME))
-        })
 }
 
 /// `Retry-After` in seconds or as a date.
@@ -238,11 +206,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let date = httpdate::parse_http_date(text).ok()?;
     date.duration_since(SystemTime::now()).ok()
 }
-
-const DEFAULT_LIFETIME: Duration = Duration::from_mins(1);
-const MAX_LIFETIME: Duration = Duration::from_hours(24);
-/// A token is not sent in its last fifth, or its last 20 s if that is less.
-const MAX_MARGIN: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests;
