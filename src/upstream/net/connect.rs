@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::{AddressRule, Reach};
 use super::proxies::{HttpProxy, Proxies, ProxyEnvironment, ProxyError, open_tunnel};
+use super::shortage::{is_shortage_at, kind_of, shortage};
 use super::{Network, Origin, Tls};
 use crate::config;
 use crate::upstream::Error;
@@ -122,9 +123,10 @@ impl Connector {
         };
         let failed = |error: io::Error| {
             let name = &proxy.origin;
-            unreachable(format!(
-                "{target} cannot be reached through the proxy {name}: {error}"
-            ))
+            Failure::unavailable(
+                kind_of(&error),
+                format!("{target} cannot be reached through the proxy {name}: {error}"),
+            )
         };
         let addresses = self.resolve(&proxy.origin).await.map_err(failed)?;
         let (mut stream, _) = self.open_any(addresses).await.map_err(failed)?;
@@ -137,7 +139,10 @@ impl Connector {
     }
 
     async fn open_direct(&self, target: &Origin) -> Result<TcpStream, Failure> {
-        let failed = |error: io::Error| unreachable(format!("{target} cannot be reached: {error}"));
+        let failed = |error: io::Error| {
+            let message = format!("{target} cannot be reached: {error}");
+            Failure::unavailable(kind_of(&error), message)
+        };
         let mut addresses = self.resolve(target).await.map_err(failed)?;
         if *target != self.home {
             let mut refused = Ok(());
@@ -188,16 +193,18 @@ impl Connector {
         }
     }
 
-    /// The first socket that opens; address families take turns, and a slow address does not hold up the next.
+    /// The first socket that opens; address families take turns, and a slow address does not hold up the next. Where
+    /// none opens and one could not be tried for want of something here, that is the error.
     async fn open_any(&self, addresses: Vec<SocketAddr>) -> io::Result<(TcpStream, SocketAddr)> {
         let mut waiting = take_turns(addresses);
         let mut trying = FuturesUnordered::new();
         let mut last = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
+        let mut short = None;
         loop {
             if let Some(address) = waiting.pop_front() {
                 trying.push(async move { (self.network.open(address).await, address) });
             } else if trying.is_empty() {
-                return Err(last);
+                return Err(short.unwrap_or(last));
             }
             let next = if waiting.is_empty() {
                 Ok(trying.next().await)
@@ -206,6 +213,11 @@ impl Connector {
             };
             match next {
                 Ok(Some((Ok(stream), address))) => return Ok((stream, address)),
+                Ok(Some((Err(error), address))) if is_shortage_at(address, &error) => {
+                    short = Some(shortage(format!(
+                        "this machine has reached a limit, raise it: {error}"
+                    )));
+                }
                 Ok(Some((Err(error), _))) => last = error,
                 Ok(None) | Err(_) => {}
             }

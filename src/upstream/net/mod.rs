@@ -11,6 +11,7 @@ mod origin;
 mod pool;
 mod proxies;
 mod resolver;
+mod shortage;
 mod tls;
 
 pub(super) use body::Body;
