@@ -5,10 +5,13 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
+use super::shortage::{is_shortage, shortage};
 use crate::runtime::Pool;
 
 /// Looks names up on threads of its own, so that a resolver that hangs holds up nothing else. One look-up for each name
@@ -22,13 +25,24 @@ pub(super) struct Resolver {
 /// Blocks until the addresses of a name are known.
 type LookUp = Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
 /// What a look-up gave, for all who wait for it.
-type Answer = Result<Arc<[IpAddr]>, (io::ErrorKind, Arc<str>)>;
-type UnderWay = Arc<Mutex<HashMap<String, watch::Receiver<Option<Answer>>>>>;
+type Answer = Result<Arc<[IpAddr]>, Arc<io::Error>>;
+type UnderWay = Arc<Mutex<HashMap<String, watch::Receiver<Stage>>>>;
+
+/// How far a look-up is.
+enum Stage {
+    /// For a thread.
+    Waiting,
+    Running,
+    Done(Answer),
+}
 
 /// Look-ups that run at once. They take milliseconds, or as long as a resolver hangs.
 const THREADS: usize = 4;
 /// Names that are looked up or wait for it.
 const MOST_NAMES: usize = 256;
+/// How long a look-up is waited for before it runs. Ends before a connection's time does, so that the look-ups of others
+/// are not taken for a host that cannot be reached.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Resolver {
     /// The system's.
@@ -54,27 +68,35 @@ impl Resolver {
     /// The addresses of `name`, with this port. A caller that leaves does not end the look-up.
     pub(super) async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let mut answer = self.ask(name)?;
-        let found = answer.wait_for(Option::is_some).await;
-        let found = found.map_err(|_| io::Error::other("the look-up of its name failed"))?;
-        match &*found {
-            Some(Ok(ips)) => Ok(ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect()),
-            Some(Err((kind, message))) => Err(io::Error::new(*kind, message.to_string())),
-            None => Ok(Vec::new()),
+        let failed = |_| io::Error::other("the look-up of its name failed");
+        let begun = answer.wait_for(|stage| !matches!(stage, Stage::Waiting));
+        let begun = timeout(PATIENCE, begun).await.map(|begun| begun.map(drop));
+        begun
+            .map_err(|_| {
+                shortage("its name waits for the look-ups of others; the resolver seems to hang")
+            })?
+            .map_err(failed)?;
+        let found = answer.wait_for(|stage| matches!(stage, Stage::Done(_)));
+        match &*found.await.map_err(failed)? {
+            Stage::Done(Ok(ips)) => Ok(ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect()),
+            Stage::Done(Err(error)) if is_shortage(error) => Err(shortage(error.to_string())),
+            Stage::Done(Err(error)) => Err(io::Error::new(error.kind(), error.to_string())),
+            Stage::Waiting | Stage::Running => Ok(Vec::new()),
         }
     }
 
     /// Joins the look-up of `name` that is under way, or starts one.
-    fn ask(&self, name: &str) -> io::Result<watch::Receiver<Option<Answer>>> {
+    fn ask(&self, name: &str) -> io::Result<watch::Receiver<Stage>> {
         let mut under_way = self.under_way.lock();
         if let Some(answer) = under_way.get(name) {
             return Ok(answer.clone());
         }
         if under_way.len() >= MOST_NAMES {
-            return Err(io::Error::other(
+            return Err(shortage(
                 "too many names are being looked up; the resolver seems to hang",
             ));
         }
-        let (sender, answer) = watch::channel(None);
+        let (sender, answer) = watch::channel(Stage::Waiting);
         under_way.insert(name.to_owned(), answer.clone());
         drop(under_way);
         let entry = Entry {
@@ -83,12 +105,13 @@ impl Resolver {
         };
         let look_up = Arc::clone(&self.look_up);
         self.pool.run(move || {
+            // A local one, so that a panic too takes it out of the table before those who wait hear of it.
+            let entry = entry;
+            sender.send_replace(Stage::Running);
             let found = look_up(&entry.name);
             // Out of the table first: whoever asks from now on looks anew.
             drop(entry);
-            let answer = found.map(Arc::from);
-            let answer = answer.map_err(|error| (error.kind(), error.to_string().into()));
-            sender.send_replace(Some(answer));
+            sender.send_replace(Stage::Done(found.map(Arc::from).map_err(Arc::new)));
         });
         Ok(answer)
     }
@@ -161,8 +184,20 @@ mod tests {
         }
         let error = resolver.resolve("one.more.example", 1).await.unwrap_err();
         assert!(error.to_string().contains("hang"), "{error}");
+        assert!(is_shortage(&error));
         assert!(asked.load(Ordering::SeqCst) <= THREADS);
         assert!(resolver.ask("7.example").is_ok(), "it is under way");
+        drop(go);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_waits_for_the_look_ups_of_others_is_not_taken_for_a_dead_one() {
+        let (resolver, go, _) = waiting();
+        for n in 0..THREADS {
+            assert!(resolver.ask(&format!("{n}.example")).is_ok());
+        }
+        let error = resolver.resolve("r.example", 1).await.unwrap_err();
+        assert!(is_shortage(&error), "{error}");
         drop(go);
     }
 
