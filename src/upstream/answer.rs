@@ -181,6 +181,11 @@ impl Refusal {
         Failure::new(kind, error)
     }
 
+    /// Whether it says that there is too much of something, and not of what.
+    pub(super) fn is_mute_limit(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS && self.body.is_empty()
+    }
+
     /// What it says if that is, as Docker Hub has it, that the pulls of a time are used up (PROTOCOL 4.1).
     pub(super) fn pull_limit(&self, sent: Option<&HeaderValue>) -> Option<String> {
         let said = said(&self.body, sent);

@@ -49,6 +49,11 @@ impl Question<'_> {
     fn is_pull(&self) -> bool {
         self.method == Method::GET && self.kind == MANIFEST
     }
+
+    /// Whether it is a `HEAD` of a manifest, whose refusal has no body that says what there is too much of.
+    fn is_look(&self) -> bool {
+        self.method == Method::HEAD && self.path.starts_with("manifests/")
+    }
 }
 
 /// Label of the questions for manifests.
@@ -118,17 +123,18 @@ impl Endpoint {
         result
     }
 
-    /// Leave to pull, where a pull is asked for and any are held.
+    /// Leave to ask for a manifest, where one is asked for and any are held.
     async fn pull(
         &self,
         question: &Question<'_>,
         deadline: Instant,
     ) -> Result<Option<PullPass<'_>>, Failure> {
-        if !question.is_pull() || !self.pulls.are_held() {
+        let is_limited = question.is_pull() || question.is_look();
+        if !is_limited || !self.pulls.are_held() {
             return Ok(None);
         }
         let puller = self.auth.puller(deadline).await;
-        self.pulls.admit(puller).map(Some)
+        self.pulls.admit(puller, question.is_pull()).map(Some)
     }
 
     async fn ask_authorized(
@@ -202,6 +208,10 @@ impl Endpoint {
         if let Some(said) = pull_limit {
             let puller = self.auth.puller(deadline).await;
             self.pulls.limited(puller, retry_after, said)
+        } else if question.is_look() && !refusal.strayed && refusal.is_mute_limit() {
+            let puller = self.auth.puller(deadline).await;
+            let said = format!("{} answered 429", refusal.from);
+            self.pulls.looks_limited(puller, retry_after, said)
         } else {
             self.agent.origins().limited(&refusal.origin, retry_after)
         }

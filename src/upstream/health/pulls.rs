@@ -31,6 +31,8 @@ pub(in crate::upstream) struct Pulls {
 #[derive(Debug)]
 struct Held {
     hold: Hold,
+    /// Whether `HEAD`s were refused, and are held too.
+    looks: bool,
     /// What the upstream said.
     said: String,
     _shown: Counted,
@@ -67,11 +69,17 @@ impl Pulls {
         !self.held.lock().is_empty()
     }
 
-    /// Leave to pull now; while this credential's pulls are held there is none, and then for one at a time.
-    pub(in crate::upstream) fn admit(&self, puller: Puller) -> Result<PullPass<'_>, Failure> {
+    /// Leave to pull now, or to `HEAD` a manifest unless it `is_pull`; while this credential's are held there is none, and
+    /// then for one at a time.
+    pub(in crate::upstream) fn admit(
+        &self,
+        puller: Puller,
+        is_pull: bool,
+    ) -> Result<PullPass<'_>, Failure> {
         let mut held = self.held.lock();
         let probe = match held.get_mut(&puller) {
             None => None,
+            Some(held) if !is_pull && !held.looks => None,
             Some(held) => held
                 .hold
                 .enter(self.clock.monotonic())
@@ -92,6 +100,26 @@ impl Pulls {
         retry_after: Option<Duration>,
         said: String,
     ) -> Duration {
+        self.hold(puller, retry_after, said, false)
+    }
+
+    /// The same of a `HEAD` of a manifest: those are held as well.
+    pub(in crate::upstream) fn looks_limited(
+        &self,
+        puller: Puller,
+        retry_after: Option<Duration>,
+        said: String,
+    ) -> Duration {
+        self.hold(puller, retry_after, said, true)
+    }
+
+    fn hold(
+        &self,
+        puller: Puller,
+        retry_after: Option<Duration>,
+        said: String,
+        looks: bool,
+    ) -> Duration {
         let now = self.clock.monotonic();
         let mut all = self.held.lock();
         let is_news = !all.contains_key(&puller);
@@ -104,11 +132,13 @@ impl Pulls {
         let reason = Reason::PullLimit.as_str();
         let held = all.entry(puller).or_insert_with(|| Held {
             hold: Hold::of_pulls(),
+            looks,
             said: String::new(),
             _shown: self.metrics.upstream.held(self.upstream.as_str(), reason),
         });
         let time = held.hold.limited(now, retry_after);
         held.said = said;
+        held.looks |= looks;
         drop(all);
         if is_news {
             tracing::warn!(
@@ -199,14 +229,14 @@ mod tests {
                     message,
                 },
             ..
-        }) = pulls.admit(jane)
+        }) = pulls.admit(jane, true)
         else {
             panic!("jane's pulls are not held");
         };
         assert_eq!(retry_after, Some(Duration::from_secs(30)));
         assert!(message.ends_with("for 30 s: enough"), "{message}");
-        assert!(pulls.admit(None).is_ok());
-        assert!(pulls.admit(Some(fingerprint("joe"))).is_ok());
+        assert!(pulls.admit(None, true).is_ok());
+        assert!(pulls.admit(Some(fingerprint("joe")), true).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -214,9 +244,9 @@ mod tests {
         let (pulls, metrics) = pulls();
         pulls.limited(None, Some(Duration::from_secs(30)), String::new());
         advance(Duration::from_secs(30)).await;
-        drop(pulls.admit(None).unwrap());
-        let probe = pulls.admit(None).unwrap();
-        assert!(pulls.admit(None).is_err(), "one at a time");
+        drop(pulls.admit(None, true).unwrap());
+        let probe = pulls.admit(None, true).unwrap();
+        assert!(pulls.admit(None, true).is_err(), "one at a time");
         probe.answered();
         assert!(!pulls.are_held());
         assert_eq!(shown(&metrics), 0);

@@ -296,6 +296,25 @@ async fn any_other_limit_holds_the_whole_upstream() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_head_of_a_manifest_refused_without_words_holds_manifests_and_not_blobs() {
+    let registry = Fake::plain(|seen| {
+        if seen.path().contains("manifests") {
+            Answer::new(429, "").with("retry-after", "30")
+        } else {
+            Answer::ok(CONTENT)
+        }
+    })
+    .await;
+    let upstream = World::new(&[&registry.url()]).upstream();
+    for _ in 0..3 {
+        assert_eq!(left(&look(&upstream).await), 30);
+        assert_eq!(left(&pull(&upstream).await), 30);
+    }
+    assert_eq!(registry.seen().len(), 1);
+    assert_eq!(fetch(&upstream).await.unwrap(), CONTENT);
+}
+
+#[tokio::test(start_paused = true)]
 async fn retry_after_may_be_a_date_and_is_believed_for_five_minutes() {
     let in_two_minutes = SystemTime::now() + Duration::from_secs(120);
     for (asked, range) in [
