@@ -19,7 +19,9 @@ pub(super) fn shortage(message: impl Into<String>) -> io::Error {
 
 /// Whether `error` is one of [`shortage`], or says that files, memory or buffers are used up here.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<Shortage>())
+    error
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Shortage>)
         || matches!(
             Errno::from_io_error(error),
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)

@@ -26,7 +26,10 @@ pub(super) fn read(body: &[u8]) -> Option<(HeaderValue, Duration)> {
     let mut header = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
     header.set_sensitive(true);
     let lifetime = lifetime(answer.expires_in.as_ref());
-    Some((header, lifetime - (lifetime / 5).min(MAX_MARGIN)))
+    Some((
+        header,
+        lifetime.saturating_sub((lifetime / 5).min(MAX_MARGIN)),
+    ))
 }
 
 /// `expires_in` in whole seconds, however it is written. Missing or zero is the specification's 60 s; less than that
