@@ -39,6 +39,10 @@ impl Layby {
                 [admin]
                 listen = "none"
 
+                # However full the disk of the machine is that the test runs on.
+                [cache]
+                min_free = "0B"
+
                 [log]
                 format = "json"
 
