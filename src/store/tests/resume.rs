@@ -229,8 +229,9 @@ async fn a_file_that_is_not_what_its_log_says_is_not_gone_on_with() {
 async fn offline_no_partial_is_removed_for_its_age() {
     let mut fixture = Fixture::new().await;
     fixture.leave(b"a", MIB).await;
-    fixture.clock.advance(Duration::from_hours(48));
+    // Only once it is stopped, since this store is not offline and would remove it.
     fixture.stop().await;
+    fixture.clock.advance(Duration::from_hours(48));
     let options = StoreOptions {
         offline: true,
         ..options_in(fixture.dir.path(), None)
