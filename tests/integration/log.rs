@@ -19,8 +19,9 @@ async fn a_failed_verification_is_logged_with_its_digest_and_upstream() {
     fake.script(Rule::digest(&digest).flip(9));
     let scratch = tempfile::tempdir().unwrap();
     let program = Program::start(&Setup::over(&fake), scratch.path()).await;
-    let broken = download(program.address(), blob_path(REPOSITORY, &content)).await;
-    assert_eq!(broken.end, End::Broken);
+    let answer = download(program.address(), blob_path(REPOSITORY, &content)).await;
+    // So small a blob may be known to be wrong before its status line is out.
+    assert!(answer.end == End::Broken || answer.head.status == 502);
     let line = eventually("the line", || async {
         let mut lines = program.log().into_iter();
         lines.find(|line| line.contains(r#""level":"ERROR""#))
