@@ -183,6 +183,9 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// How many requests for one blob may be under way at once while it is filled in order.
     fn parallel(&self) -> usize;
 
+    /// For how long others are asked before it, for a blob of which it sent wrong bytes.
+    fn negative_ttl(&self) -> Duration;
+
     /// Asks for the bytes from `range.start` on; `None`: the whole blob, without a `Range`. Returns when the answer's
     /// head is there, before `deadline`. Its body will be read at this pace.
     fn fetch(

@@ -5,13 +5,14 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::scripted::Failed;
+use super::scripted::{Failed, NEGATIVE_TTL};
 use crate::flight::intervals::Intervals;
 use crate::flight::ports::{Body, BoxFuture, FetchError, Fetched, Pace, Source};
 
@@ -152,6 +153,10 @@ impl Source for OriginSource {
 
     fn parallel(&self) -> usize {
         self.0.parallel.load(Ordering::SeqCst)
+    }
+
+    fn negative_ttl(&self) -> Duration {
+        NEGATIVE_TTL
     }
 
     fn fetch(

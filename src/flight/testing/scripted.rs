@@ -41,6 +41,9 @@ impl SourceFailure for Failed {
     }
 }
 
+/// For how long these sources are banned.
+pub(super) const NEGATIVE_TTL: Duration = Duration::from_secs(10);
+
 /// Sends what the test sends into it.
 pub(crate) type Sending = mpsc::Sender<Result<Bytes, FetchError>>;
 
@@ -128,6 +131,10 @@ impl Source for Scripted {
 
     fn parallel(&self) -> usize {
         self.parallel.load(Ordering::SeqCst)
+    }
+
+    fn negative_ttl(&self) -> Duration {
+        NEGATIVE_TTL
     }
 
     fn fetch(

@@ -66,6 +66,10 @@ impl Source for UpstreamSource {
         usize::try_from(self.upstream.config().parallel).unwrap_or(usize::MAX)
     }
 
+    fn negative_ttl(&self) -> Duration {
+        self.upstream.config().tags.negative_ttl
+    }
+
     fn fetch(
         &self,
         range: Option<Range<u64>>,
