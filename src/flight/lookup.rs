@@ -1,59 +1,75 @@
-//! In which order one looks for a blob, so that no race fetches it twice. Pure; those who look follow it step by step.
+//! In which order one looks for a blob, so that no race fetches it twice. The loom test drives these very functions.
 //!
 //! A newcomer looks into the table, then into the store, then claims. Between its look into the store and its claim, a
 //! fetch may have committed and left the table; so the new leader looks into the store once more before it asks
 //! upstream. And a leader leaves the table only when its commit is visible, so there is no moment in which a blob is in
 //! neither.
 
-/// Where a newcomer looks next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
-    /// Among the fetches under way.
-    Table,
-    /// Among what is committed.
-    Store,
-    /// Into the table again, entering itself as the leader if nobody is there.
-    Claim,
+/// One who wants a blob.
+pub(super) trait Seeker {
+    /// The blob, or the way to it.
+    type Found;
+    /// Why the store cannot be looked into.
+    type Error;
+
+    /// Looks among the fetches under way.
+    fn in_table(&self) -> Option<Self::Found>;
+
+    /// Looks among what is committed.
+    fn in_store(&self) -> impl Future<Output = Result<Option<Self::Found>, Self::Error>> + Send;
+
+    /// Looks among the fetches under way, and enters itself as the leader if nobody is there. `None`: the one that was
+    /// there has ended meanwhile.
+    fn claim(&self) -> Option<Self::Found>;
 }
 
-impl Look {
-    /// The first look.
-    pub(super) const FIRST: Self = Self::Table;
+/// One who leads, under a lease `L`.
+pub(super) trait Leading<L> {
+    /// Why there is no blob.
+    type Error: Send;
 
-    /// The next look, after one that found nothing.
-    pub(super) const fn in_vain(self) -> Self {
-        match self {
-            Self::Table => Self::Store,
-            Self::Store | Self::Claim => Self::Claim,
+    /// Looks into the store; whether the blob is there.
+    fn look_again(&mut self) -> impl Future<Output = Result<bool, Self::Error>> + Send;
+
+    /// Fetches the blob, and verifies it. Whether it is to be committed: not if nobody wants it any more.
+    fn fetch(&mut self) -> impl Future<Output = Result<bool, Self::Error>> + Send;
+
+    /// Makes the blob visible in the store.
+    fn commit(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Tells everybody that it ends without the blob, and gives the lease back, now or later.
+    fn fail(&mut self, why: Self::Error, lease: L) -> impl Future<Output = ()> + Send;
+}
+
+/// Finds the blob, its fetch, or itself the leader of one.
+pub(super) async fn seek<S: Seeker + Sync>(seeker: &S) -> Result<S::Found, S::Error> {
+    if let Some(found) = seeker.in_table() {
+        return Ok(found);
+    }
+    if let Some(found) = seeker.in_store().await? {
+        return Ok(found);
+    }
+    loop {
+        if let Some(found) = seeker.claim() {
+            return Ok(found);
         }
     }
 }
 
-/// What a leader does next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Duty {
-    /// Look into the store.
-    LookAgain,
-    /// Fetch, and verify.
-    Fetch,
-    /// Make the blob visible in the store.
-    Commit,
-    /// Give the lease back.
-    Leave,
+/// Leads to the end. However that comes, the leader goes before its lease does.
+pub(super) async fn lead<L: Send, W: Leading<L> + Send>(lease: L, mut leader: W) {
+    match bring(&mut leader).await {
+        Ok(()) => {
+            drop(leader);
+            drop(lease);
+        }
+        Err(why) => leader.fail(why, lease).await,
+    }
 }
 
-impl Duty {
-    /// The first duty.
-    pub(super) const FIRST: Self = Self::LookAgain;
-    /// What follows when the blob was found, or cannot be had.
-    pub(super) const OVER: Self = Self::Leave;
-
-    /// What follows when this one is done and did not find the blob committed.
-    pub(super) const fn done(self) -> Self {
-        match self {
-            Self::LookAgain => Self::Fetch,
-            Self::Fetch => Self::Commit,
-            Self::Commit | Self::Leave => Self::Leave,
-        }
+async fn bring<L, W: Leading<L> + Send>(leader: &mut W) -> Result<(), W::Error> {
+    if leader.look_again().await? || !leader.fetch().await? {
+        return Ok(());
     }
+    leader.commit().await
 }

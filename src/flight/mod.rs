@@ -6,6 +6,7 @@
 //! values, `config` values, `runtime` and `telemetry`.
 
 mod backoff;
+mod bans;
 mod claims;
 mod handle;
 mod intervals;
@@ -40,11 +41,12 @@ pub use handle::{Handle, Head, Reader, Refusal};
 pub use shared::{Failure, Key, Uncached};
 pub use wreck::Wreck;
 
+use bans::Bans;
 use claims::{Claim, Claims as _, Table};
 use leader::{Leader, Lease};
-use lookup::Look;
+use lookup::Seeker;
 use ports::{Blob, Blobs, Source};
-use shared::Flight;
+use shared::{Boarding, Flight};
 use state::First;
 
 /// Bytes of all flights that may wait for the disk.
@@ -60,6 +62,7 @@ const WRITERS: usize = 2;
 #[derive(Debug)]
 pub struct Flights {
     table: Table<Key, Arc<Flight>>,
+    bans: Bans,
     blobs: Arc<dyn Blobs>,
     writers: Pool,
     tasks: Tasks,
@@ -137,6 +140,7 @@ impl Flights {
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             table: Table::default(),
+            bans: Bans::default(),
             blobs,
             writers: Pool::new("layby-writer", WRITERS)?,
             tasks,
@@ -150,64 +154,8 @@ impl Flights {
 
     /// Finds the blob, joins its fetch, or starts one.
     pub async fn open(self: &Arc<Self>, wish: &Wish) -> io::Result<Opened> {
-        let mut look = Look::FIRST;
-        loop {
-            let found = match look {
-                Look::Table => {
-                    let flight = self.table.find(&wish.key);
-                    flight.and_then(|flight| self.join(&flight, wish))
-                }
-                Look::Store => self.blobs.open(&wish.key.digest).await?.map(|blob| {
-                    if wish.proven {
-                        Opened::Stored(blob)
-                    } else {
-                        Opened::NeedsProof
-                    }
-                }),
-                Look::Claim => self.claim(wish),
-            };
-            match found {
-                Some(opened) => return Ok(opened),
-                None => look = look.in_vain(),
-            }
-        }
-    }
-
-    /// Starts a flight, unless there is one by now. `None`: that one is just ending.
-    fn claim(self: &Arc<Self>, wish: &Wish) -> Option<Opened> {
-        let Some(first) = wish.wanted.first() else {
-            let flight = self.table.find(&wish.key);
-            let joined = flight.and_then(|flight| self.join(&flight, wish));
-            return Some(joined.unwrap_or(Opened::NeedsSize));
-        };
-        let is_whole = wish.wanted == Wanted::Whole;
-        let mut led = None;
-        let claim = self.table.claim(
-            &wish.key,
-            |flight| flight.is_open_to(wish.source.key()),
-            || {
-                let flight = Arc::new(Flight::new(
-                    wish.key.clone(),
-                    Arc::clone(&wish.source),
-                    first,
-                    self.tasks.stopping().child_token(),
-                    Arc::clone(&self.unattended),
-                ));
-                flight.joined(is_whole);
-                led = Some(Arc::clone(&flight));
-                flight
-            },
-        );
-        match (claim, led) {
-            (Claim::Leader(lease), Some(flight)) => {
-                let handle = Handle::new(Arc::clone(&flight), wish, Arc::clone(&self.metrics));
-                let leader = Leader::new(Arc::clone(self), flight, lease);
-                self.tasks.spawn(leader.run());
-                Some(Opened::Flight { handle, led: true })
-            }
-            (Claim::Follower(flight), _) => self.join(&flight, wish),
-            (Claim::Leader(_), None) => None,
-        }
+        let flights = self;
+        lookup::seek(&Seek { flights, wish }).await
     }
 
     /// Size of what is being fetched, if that is known.
@@ -217,19 +165,11 @@ impl Flights {
 
     /// Joins a flight, if it can be joined.
     fn join(&self, flight: &Arc<Flight>, wish: &Wish) -> Option<Opened> {
-        let key = wish.source.key();
-        if !flight.is_open_to(key) {
-            return None;
-        }
-        let has_failed = flight.with(|state| state.failure().is_some());
-        if !has_failed && !wish.proven && !flight.with(|state| state.vouches(key)) {
-            return Some(Opened::NeedsProof);
-        }
-        if !flight.joined(wish.wanted == Wanted::Whole) {
-            return None;
-        }
-        if !has_failed {
-            flight.add_source(Arc::clone(&wish.source));
+        let is_whole = wish.wanted == Wanted::Whole;
+        match flight.board(&wish.source, wish.proven, is_whole) {
+            Boarding::Closed => return None,
+            Boarding::NeedsProof => return Some(Opened::NeedsProof),
+            Boarding::Aboard => {}
         }
         self.metrics.flight.collapsed.inc();
         let handle = Handle::new(Arc::clone(flight), wish, Arc::clone(&self.metrics));
@@ -242,5 +182,78 @@ impl Flights {
             tokio::time::sleep(LINGER).await;
             drop(lease);
         });
+    }
+}
+
+/// The look for a blob that somebody asks for.
+struct Seek<'a> {
+    flights: &'a Arc<Flights>,
+    wish: &'a Wish,
+}
+
+impl Seek<'_> {
+    fn join(&self) -> Option<Opened> {
+        let flight = self.flights.table.find(&self.wish.key)?;
+        self.flights.join(&flight, self.wish)
+    }
+}
+
+impl Seeker for Seek<'_> {
+    type Found = Opened;
+    type Error = io::Error;
+
+    fn in_table(&self) -> Option<Opened> {
+        self.join()
+    }
+
+    async fn in_store(&self) -> io::Result<Option<Opened>> {
+        let found = self.flights.blobs.open(&self.wish.key.digest).await?;
+        Ok(found.map(|blob| {
+            if self.wish.proven {
+                Opened::Stored(blob)
+            } else {
+                Opened::NeedsProof
+            }
+        }))
+    }
+
+    fn claim(&self) -> Option<Opened> {
+        let Self { flights, wish } = self;
+        let Some(first) = wish.wanted.first() else {
+            return Some(self.join().unwrap_or(Opened::NeedsSize));
+        };
+        let line_up = flights.bans.line_up(&wish.key, &wish.source);
+        if !wish.proven && line_up.first.key() != wish.source.key() {
+            // Another repository's answer says nothing about this one.
+            return Some(self.join().unwrap_or(Opened::NeedsProof));
+        }
+        let mut led = None;
+        let claim = flights.table.claim(
+            &wish.key,
+            |flight| flight.is_open_to(wish.source.key()),
+            || {
+                let flight = Arc::new(Flight::new(
+                    wish.key.clone(),
+                    line_up,
+                    first,
+                    flights.tasks.stopping().child_token(),
+                    Arc::clone(&flights.unattended),
+                ));
+                flight.joined(wish.wanted == Wanted::Whole);
+                led = Some(Arc::clone(&flight));
+                flight
+            },
+        );
+        match (claim, led) {
+            (Claim::Leader(lease), Some(flight)) => {
+                let metrics = Arc::clone(&flights.metrics);
+                let handle = Handle::new(Arc::clone(&flight), wish, metrics);
+                let leader = Leader::new(Arc::clone(flights), flight);
+                flights.tasks.spawn(lookup::lead(lease, leader));
+                Some(Opened::Flight { handle, led: true })
+            }
+            (Claim::Follower(flight), _) => flights.join(&flight, wish),
+            (Claim::Leader(_), None) => None,
+        }
     }
 }

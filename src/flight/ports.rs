@@ -183,16 +183,30 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// How many requests for one blob may be under way at once while it is filled in order.
     fn parallel(&self) -> usize;
 
+    /// For how long others are asked before it, for a blob of which it sent wrong bytes.
+    fn negative_ttl(&self) -> Duration;
+
     /// Asks for the bytes from `range.start` on; `None`: the whole blob, without a `Range`. Returns when the answer's
-    /// head is there, before `deadline`.
+    /// head is there, before `deadline`. Its body will be read at this pace.
     fn fetch(
         &self,
         range: Option<Range<u64>>,
+        pace: Pace,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Fetched, FetchError>>;
 
     /// Called once the blob is committed, on each source that answered for it: its repository is proven to have it.
     fn delivered(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Who decides how fast a body is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Nobody: it is stored as fast as it comes.
+    Stored,
+    /// The one client that it goes to. However many such there are, and however slow, they must not stand in the way of
+    /// what is stored.
+    Client,
 }
 
 /// An answer whose body is still to come.
@@ -222,6 +236,10 @@ pub trait Body: Send {
     /// The next bytes, never empty; `None` at a clean end. Fails when they break off, stall or are more or fewer than
     /// announced. Safe to cancel.
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, FetchError>>>;
+
+    /// From here on it is read at [`Pace::Client`] instead of [`Pace::Stored`]. Fails where that cannot be before
+    /// `deadline`.
+    fn slow_down(&mut self, deadline: Instant) -> BoxFuture<'_, Result<(), FetchError>>;
 }
 
 /// Why a source gave nothing, or no more. Shared by all readers of a flight, hence `Arc` where they are kept.

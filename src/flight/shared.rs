@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::bans::LineUp;
 use super::claims::Progress;
 use super::ports::{Blob, FetchError, Fetched, Source, Stage};
 use super::state::{Abandoned, First, State};
@@ -64,6 +65,17 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What becomes of somebody who wants to follow a flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Boarding {
+    /// It does, counted as a reader.
+    Aboard,
+    /// It has to show first that its repository has the blob.
+    NeedsProof,
+    /// It comes too late: a new flight is to be begun.
+    Closed,
+}
+
 /// State shared by all who have to do with a flight.
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -88,7 +100,7 @@ pub(super) struct Flight {
 impl Flight {
     pub(super) fn new(
         key: Key,
-        source: Arc<dyn Source>,
+        line_up: LineUp,
         first: First,
         cancel: CancellationToken,
         unattended_limit: Arc<Semaphore>,
@@ -98,12 +110,21 @@ impl Flight {
         let parallel = if of_nothing.as_ref() == Some(&key.digest) {
             1
         } else {
-            source.parallel()
+            line_up.first.parallel()
         };
+        let mut state = State::new(line_up.first.key(), first, parallel);
+        for source in &line_up.others {
+            state.add_source(source.key());
+        }
+        if line_up.is_strict {
+            state.take_from_one();
+        }
+        let mut sources = vec![line_up.first];
+        sources.extend(line_up.others);
         Self {
             key,
-            state: Mutex::new(State::new(source.key(), first, parallel)),
-            sources: Mutex::new(vec![source]),
+            state: Mutex::new(state),
+            sources: Mutex::new(sources),
             changes: watch::Sender::new(0),
             wants: Notify::new(),
             stage: OnceLock::new(),
@@ -133,50 +154,56 @@ impl Flight {
         self.sources.lock().get(index).cloned()
     }
 
-    /// Adds a source, unless its repository is one already.
-    pub(super) fn add_source(&self, source: Arc<dyn Source>) {
-        let mut sources = self.sources.lock();
-        if self.with(|state| state.add_source(source.key())) {
-            sources.push(source);
-            self.wants.notify_one();
-        }
+    /// The sources that are asked, or may be.
+    pub(super) fn sources(&self) -> Vec<Arc<dyn Source>> {
+        self.sources.lock().clone()
     }
 
     /// Whether it failed in a way that answers newcomers too for a while: by a refusal. A body that broke off is worth
     /// another try at once.
     pub(super) fn lingers(&self) -> bool {
-        self.with(|state| {
-            matches!(state.failure(), Some(Failure::Source(_))) && !state.has_answer()
-        })
+        self.with(|state| lingers(state))
     }
 
     /// Whether a client of the source `key` can follow it: to read, or to hear why there is nothing to read.
     pub(super) fn is_open_to(&self, key: &str) -> bool {
-        let has_failed = self.with(|state| state.failure().is_some());
-        if has_failed {
-            // It may have failed for others, while this repository has not been asked.
-            self.lingers() && self.with(|state| state.knows(key))
-        } else {
-            !self.with(|state| state.is_abandoned())
-        }
+        self.with(|state| is_open(state, key))
     }
 
-    /// Counts a reader in. Fails when the fetch was told to stop for want of readers: then it is no flight to join.
-    pub(super) fn joined(&self, full: bool) -> bool {
+    /// Counts a reader in, who was let in before.
+    pub(super) fn joined(&self, full: bool) {
         let mut unattended = self.unattended.lock();
-        let joined = self.with(|state| {
-            let can_join = !state.is_abandoned();
-            if can_join {
-                state.reader_joined(full);
+        self.with(|state| state.reader_joined(full));
+        unattended.take();
+        // A first reader of the whole has the blob filled in order.
+        self.wants.notify_one();
+    }
+
+    /// Lets a newcomer in, counted as a reader, and with it its source. In one step: whoever is let in while the fetch
+    /// goes on has its source asked before the flight gives up.
+    pub(super) fn board(&self, source: &Arc<dyn Source>, proven: bool, full: bool) -> Boarding {
+        let mut unattended = self.unattended.lock();
+        let mut sources = self.sources.lock();
+        let boarding = self.with(|state| {
+            let key = source.key();
+            if !is_open(state, key) {
+                return Boarding::Closed;
             }
-            can_join
+            let has_failed = state.failure().is_some();
+            if !has_failed && !proven && !state.vouches(key) {
+                return Boarding::NeedsProof;
+            }
+            state.reader_joined(full);
+            if !has_failed && state.add_source(key) {
+                sources.push(Arc::clone(source));
+            }
+            Boarding::Aboard
         });
-        if joined {
+        if boarding == Boarding::Aboard {
             unattended.take();
-            // A first reader of the whole has the blob filled in order.
             self.wants.notify_one();
         }
-        joined
+        boarding
     }
 
     /// Counts a reader out, and decides whether the fetch goes on without any.
@@ -206,6 +233,20 @@ impl Flight {
             _ => state.failed(why),
         });
         self.publish();
+    }
+}
+
+/// See [`Flight::lingers`].
+fn lingers(state: &State<FetchError, Failure>) -> bool {
+    matches!(state.failure(), Some(Failure::Source(_))) && !state.has_answer()
+}
+
+/// See [`Flight::is_open_to`].
+fn is_open(state: &State<FetchError, Failure>, key: &str) -> bool {
+    match state.failure() {
+        // It may have failed for others, while this repository has not been asked.
+        Some(_) => lingers(state) && state.knows(key),
+        None => !state.is_ending(),
     }
 }
 

@@ -47,7 +47,7 @@ pub struct BlobBody {
     stall: Stall,
     count: Count,
     /// The request is under way until this is dropped.
-    _turn: Option<Turn>,
+    turn: Option<Turn>,
 }
 
 impl Upstream {
@@ -118,9 +118,34 @@ impl Upstream {
         range: Option<Range<u64>>,
         call: &Call,
     ) -> Result<BlobAnswer, Error> {
+        self.ask_body(repository, digest, range, Load::Body, call)
+            .await
+    }
+
+    /// The same for a body that is read at the pace of one client: it takes no place from those that are read as fast as
+    /// they come.
+    pub async fn pass_blob(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        range: Option<Range<u64>>,
+        call: &Call,
+    ) -> Result<BlobAnswer, Error> {
+        self.ask_body(repository, digest, range, Load::Passing, call)
+            .await
+    }
+
+    async fn ask_body(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        range: Option<Range<u64>>,
+        load: Load,
+        call: &Call,
+    ) -> Result<BlobAnswer, Error> {
         let header = range.as_ref().map(range_header).transpose()?;
         let asking = asking(Method::GET, repository, digest, header);
-        let reply = self.ask(asking, Load::Body, call).await?;
+        let reply = self.ask(asking, load, call).await?;
         let parts = Parts::of(&reply, range.as_ref())?;
         Ok(BlobAnswer {
             start: parts.start,
@@ -136,7 +161,7 @@ impl Upstream {
                     metrics: Arc::clone(&self.metrics),
                     bytes: 0,
                 },
-                _turn: reply.turn,
+                turn: reply.turn,
             },
         })
     }
@@ -270,6 +295,21 @@ impl BlobBody {
                 )))),
             },
         }
+    }
+
+    /// From here on it is read at the pace of one client, as after [`Upstream::pass_blob`]. Fails where there is no place
+    /// for that before `deadline`.
+    pub async fn pass(&mut self, deadline: Instant) -> Result<(), Error> {
+        let Some(turn) = &mut self.turn else {
+            return Ok(());
+        };
+        if turn.pass(deadline).await {
+            return Ok(());
+        }
+        Err(Error::unavailable(format!(
+            "as many clients as may are reading past the store from the upstream of {}, and none ended in time",
+            self.from
+        )))
     }
 
     fn accept(&mut self, bytes: Bytes) -> Result<Bytes, Error> {

@@ -1,11 +1,14 @@
 //! A store, an upstream that counts, and clients: everything around the table but the table itself.
 
+use std::convert::Infallible;
+
+use futures_util::FutureExt as _;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
 use crate::claims::{Claim, Claims, Progress, Table};
-use crate::lookup::{Duty, Look};
+use crate::lookup::{Leading, Seeker, lead, seek};
 
 /// How a fetch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,60 +64,105 @@ struct World {
 
 const KEY: u8 = 7;
 
-impl World {
-    /// A client that wants the blob. Whether it got it. If it leads, its fetch is lost where `lost` says so.
-    fn pull(&self, lost: Option<Duty>) -> bool {
-        let mut look = Look::FIRST;
-        loop {
-            let found = match look {
-                Look::Table => self.table.find(&KEY).map(|fetch| fetch.wait()),
-                Look::Store => self.is_committed().then_some(Outcome::Delivered),
-                Look::Claim => {
-                    let is_open = |fetch: &Fetch| fetch.outcome() != Outcome::Failed;
-                    Some(match self.table.claim(&KEY, is_open, Fetch::new) {
-                        Claim::Leader(lease) => self.lead(lease, lost),
-                        Claim::Follower(fetch) => fetch.wait(),
-                    })
-                }
-            };
-            match found {
-                Some(outcome) => return outcome == Outcome::Delivered,
-                None => look = look.in_vain(),
-            }
-        }
+/// Where a leader is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    BeforeFetch,
+    BeforeCommit,
+}
+
+/// A client. If it leads, its fetch is lost where `loss` says so.
+struct Client<'w> {
+    world: &'w World,
+    loss: Option<Loss>,
+}
+
+impl Seeker for Client<'_> {
+    type Found = Outcome;
+    type Error = Infallible;
+
+    fn in_table(&self) -> Option<Outcome> {
+        self.world.table.find(&KEY).map(|fetch| fetch.wait())
     }
 
-    fn lead<L: Send>(&self, lease: L, lost: Option<Duty>) -> Outcome {
-        let fetch = self
-            .table
-            .find(&KEY)
-            .expect("a lease has its place in the table");
-        let mut duty = Duty::FIRST;
-        while duty != Duty::Leave {
-            if Some(duty) == lost {
-                drop(lease);
-                return Outcome::Failed;
+    async fn in_store(&self) -> Result<Option<Outcome>, Infallible> {
+        Ok(self.world.is_committed().then_some(Outcome::Delivered))
+    }
+
+    fn claim(&self) -> Option<Outcome> {
+        let fetch = Fetch::new();
+        let is_open = |fetch: &Fetch| fetch.outcome() != Outcome::Failed;
+        let claim = self.world.table.claim(&KEY, is_open, || fetch.clone());
+        Some(match claim {
+            Claim::Leader(lease) => {
+                let leader = Leader {
+                    world: self.world,
+                    loss: self.loss,
+                    fetch: fetch.clone(),
+                };
+                now(lead(lease, leader));
+                fetch.wait()
             }
-            duty = match duty {
-                Duty::LookAgain if self.is_committed() => {
-                    fetch.set(Outcome::Delivered);
-                    Duty::OVER
-                }
-                Duty::Fetch => {
-                    self.fetches.fetch_add(1, Ordering::SeqCst);
-                    // The readers have all bytes before they are durable.
-                    fetch.set(Outcome::Delivered);
-                    duty.done()
-                }
-                Duty::Commit => {
-                    *self.is_committed.lock().unwrap() = true;
-                    duty.done()
-                }
-                Duty::LookAgain | Duty::Leave => duty.done(),
-            };
+            Claim::Follower(fetch) => fetch.wait(),
+        })
+    }
+}
+
+struct Leader<'w> {
+    world: &'w World,
+    loss: Option<Loss>,
+    fetch: Fetch,
+}
+
+impl Leader<'_> {
+    fn is_lost(&self, loss: Loss) -> Result<(), Loss> {
+        if self.loss == Some(loss) {
+            return Err(loss);
         }
+        Ok(())
+    }
+}
+
+impl<L: Send> Leading<L> for Leader<'_> {
+    type Error = Loss;
+
+    async fn look_again(&mut self) -> Result<bool, Loss> {
+        let is_there = self.world.is_committed();
+        if is_there {
+            self.fetch.set(Outcome::Delivered);
+        }
+        Ok(is_there)
+    }
+
+    async fn fetch(&mut self) -> Result<bool, Loss> {
+        self.is_lost(Loss::BeforeFetch)?;
+        self.world.fetches.fetch_add(1, Ordering::SeqCst);
+        // The readers have all bytes before they are durable.
+        self.fetch.set(Outcome::Delivered);
+        Ok(true)
+    }
+
+    async fn commit(&mut self) -> Result<(), Loss> {
+        self.is_lost(Loss::BeforeCommit)?;
+        *self.world.is_committed.lock().unwrap() = true;
+        Ok(())
+    }
+
+    async fn fail(&mut self, _why: Loss, lease: L) {
         drop(lease);
-        Outcome::Delivered
+    }
+}
+
+/// What a future brings whose waiting, if any, blocks its thread.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("it never yields")
+}
+
+impl World {
+    /// A client that wants the blob. Whether it got it.
+    fn pull(&self, loss: Option<Loss>) -> bool {
+        let Ok(outcome) = now(seek(&Client { world: self, loss }));
+        outcome == Outcome::Delivered
     }
 
     fn is_committed(&self) -> bool {
@@ -133,7 +181,7 @@ fn explore(model: impl Fn() + Send + Sync + 'static) {
     builder.check(model);
 }
 
-fn clients(losses: &'static [Option<Duty>]) -> (Arc<World>, usize) {
+fn clients(losses: &'static [Option<Loss>]) -> (Arc<World>, usize) {
     let world = Arc::new(World::default());
     let threads: Vec<_> = losses[1..]
         .iter()
@@ -162,7 +210,7 @@ fn a_blob_is_fetched_once_and_everybody_gets_it() {
 #[test]
 fn a_lost_leader_wakes_everybody_and_leaves_its_place() {
     explore(|| {
-        let (world, _) = clients(&[Some(Duty::Fetch), Some(Duty::Fetch), None]);
+        let (world, _) = clients(&[Some(Loss::BeforeFetch), Some(Loss::BeforeFetch), None]);
         assert!(world.fetches() <= 1);
         assert!(world.table.find(&KEY).is_none());
         // Whoever comes now is served.
@@ -174,7 +222,7 @@ fn a_lost_leader_wakes_everybody_and_leaves_its_place() {
 #[test]
 fn a_leader_that_is_lost_before_its_commit_costs_another_fetch_and_no_more() {
     explore(|| {
-        let (world, _) = clients(&[Some(Duty::Commit), None]);
+        let (world, _) = clients(&[Some(Loss::BeforeCommit), None]);
         assert!(world.pull(None));
         assert!(world.fetches() <= 2);
         assert!(world.is_committed());

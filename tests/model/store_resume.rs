@@ -195,6 +195,49 @@ fn a_disk_that_fills_up_fails_the_write_and_keeps_what_there_was() {
     });
 }
 
+/// Fails when what lies under a name is removed before its successor is made.
+#[test]
+fn a_partial_outlives_a_new_start_that_the_disk_fails() {
+    let no_bytes = |files: &Forgetful| files.fill_after(Some(0));
+    // The file, its log, the first bytes of that, the space for the first bytes.
+    let fails_after = |changes| move |files: &Forgetful| files.power_off_after(changes);
+    let faults: [Box<dyn Fn(&Forgetful)>; 5] = [
+        Box::new(no_bytes),
+        Box::new(fails_after(0)),
+        Box::new(fails_after(1)),
+        Box::new(fails_after(2)),
+        Box::new(fails_after(3)),
+    ];
+    for (number, fault) in faults.iter().enumerate() {
+        run(async {
+            let dir = tempfile::tempdir().unwrap();
+            let life = Life::start(Forgetful::new(dir.path())).await.unwrap();
+            let key = stage_key(b"a");
+            let stage = life.store.stage(&key, Some(10 * MIB)).await.unwrap();
+            write(&stage, 0..3).unwrap();
+            drop(stage);
+            let life = life.restart().await;
+            fault(&life.files);
+            let refused = life.store.stage(&key, Some(20 * MIB)).await;
+            assert!(refused.is_err(), "fault {number}");
+            life.files.power_on();
+            life.files.fill_after(None);
+            let kept = life.store.resume(&key).await.unwrap();
+            let kept = kept.unwrap_or_else(|| panic!("fault {number}: it is gone"));
+            assert_eq!((kept.len(), check(&kept)), (Some(10 * MIB), 3 * MIB));
+            drop(kept);
+            let anew = life.store.stage(&key, Some(20 * MIB)).await.unwrap();
+            assert!(anew.present().is_empty());
+            write(&anew, 0..2).unwrap();
+            drop(anew);
+            let anew = life.store.resume(&key).await.unwrap().unwrap();
+            assert_eq!((anew.len(), check(&anew)), (Some(20 * MIB), 2 * MIB));
+            drop(anew);
+            life.power_loss(Luck::All).await;
+        });
+    }
+}
+
 #[test]
 fn space_that_returns_is_noticed_at_once() {
     run(async {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Leader, Mismatch, StepId};
+use super::{Leader, Lease, Mismatch, StepId};
 use crate::flight::ports::{FetchError, Leave, Remedy, SourceFailure};
 use crate::flight::shared::Failure;
 
@@ -107,15 +107,29 @@ impl Leader {
         self.step_failed(step, &error);
     }
 
+    /// Has the next fetch ask others first than those whose bytes do not match.
+    pub(super) fn ban(&self) {
+        let key = &self.flight.key;
+        let sources = self.flight.sources();
+        let wrong = self.flight.with(|state| state.bringers());
+        for source in wrong.iter().filter_map(|&index| sources.get(index)) {
+            tracing::warn!(
+                upstream = %key.upstream, repository = source.key(), digest = %key.digest,
+                is_sure = wrong.len() == 1, "a source sent bytes that do not match, others are asked before it for a while"
+            );
+        }
+        self.flights.bans.mismatched(key, &sources, &wrong);
+    }
+
     /// The flight is over, without the blob.
-    pub(super) fn failed(&mut self, why: Failure) {
+    pub(super) fn failed(&self, why: Failure, lease: Lease) {
         self.log(&why);
         if let Some(stage) = self.flight.stage.get() {
             stage.close(what_to_leave(&why));
         }
         // From here on nobody joins, unless the failure lingers: whoever is told of it and asks again starts anew.
         self.flight.fail(why);
-        if let Some(lease) = self.lease.take().filter(|_| self.flight.lingers()) {
+        if self.flight.lingers() {
             self.flights.linger(lease);
         }
     }
@@ -160,6 +174,6 @@ impl Drop for Leader {
         {
             stage.close(Leave::Resumable);
         }
-        // The lease goes next, and fails the flight if it has no outcome.
+        // Whoever drops it drops its lease next, and that fails the flight if it has no outcome.
     }
 }

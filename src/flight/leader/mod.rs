@@ -4,7 +4,6 @@
 mod error;
 mod step;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -13,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Flights;
 use super::claims::TableLease;
-use super::lookup::Duty;
+use super::lookup::Leading;
 use super::ports::{Body, FetchError, Fetched, Leave, Stage, StageError, StageId};
 use super::shared::{Failure, Flight, Key, Uncached};
 use super::state::{Answered, Ask, Mismatch, Plan, State, StepId};
@@ -29,7 +28,6 @@ pub(super) type Lease = TableLease<Key, Arc<Flight>>;
 pub(super) struct Leader {
     flights: Arc<Flights>,
     flight: Arc<Flight>,
-    lease: Option<Lease>,
     /// What an earlier fetch left, until the first answer shows that it is of use.
     left: Option<Arc<dyn Stage>>,
     /// What an earlier fetch left may not be taken up for want of room, and is kept for a better time.
@@ -49,12 +47,11 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    pub(super) fn new(flights: Arc<Flights>, flight: Arc<Flight>, lease: Lease) -> Self {
+    pub(super) fn new(flights: Arc<Flights>, flight: Arc<Flight>) -> Self {
         flights.metrics.flight.flights.inc();
         Self {
             flights,
             flight,
-            lease: Some(lease),
             left: None,
             is_full: false,
             line: None,
@@ -66,64 +63,8 @@ impl Leader {
         }
     }
 
-    /// Runs the flight. Its fetch ends with the interest in it, or with the program; what is complete is still committed.
-    pub(super) async fn run(mut self) {
-        let mut duty = Duty::FIRST;
-        while duty != Duty::Leave {
-            let done = match duty {
-                Duty::LookAgain => self.look_again().await,
-                Duty::Fetch => self.fetch_and_verify().await,
-                Duty::Commit => self.commit().await.map(ControlFlow::Continue),
-                Duty::Leave => Ok(ControlFlow::Break(())),
-            };
-            if let Ok(ControlFlow::Continue(())) = done {
-                duty = duty.done();
-                continue;
-            }
-            // What came is worth keeping.
-            if let Some(line) = &self.line {
-                line.writer.idle().await;
-            }
-            if let Err(why) = done {
-                self.failed(why);
-            }
-            duty = Duty::OVER;
-        }
-    }
-
-    /// Between the newcomer's look into the store and its place in the table, another flight may have committed.
-    async fn look_again(&self) -> Result<ControlFlow<()>, Failure> {
-        let found = self.flights.blobs.open(&self.flight.key.digest).await;
-        Ok(match found.map_err(store_failure)? {
-            Some(blob) => {
-                let _ = self.flight.stored.set(blob);
-                self.flight.publish();
-                ControlFlow::Break(())
-            }
-            None => ControlFlow::Continue(()),
-        })
-    }
-
-    /// Breaks off when nobody wants the blob any more, or the program stops.
-    async fn fetch_and_verify(&mut self) -> Result<ControlFlow<()>, Failure> {
-        let cancel = self.flight.cancel.clone();
-        let Some(fetched) = cancel.run_until_cancelled(self.fetch()).await else {
-            return Ok(ControlFlow::Break(()));
-        };
-        let line = match fetched {
-            Ok(line) => line,
-            Err(StepEnd::Failed(why)) => return Err(why),
-            Err(StepEnd::Disk) => return Err(self.wreck().await),
-        };
-        if !self.flight.with(State::settle) {
-            return Ok(ControlFlow::Break(()));
-        }
-        self.verify(&line)?;
-        Ok(ControlFlow::Continue(()))
-    }
-
     /// Brings all the bytes.
-    async fn fetch(&mut self) -> Result<Line, StepEnd> {
+    async fn bring_all(&mut self) -> Result<Line, StepEnd> {
         self.take_up().await?;
         let mut steps = FuturesUnordered::new();
         loop {
@@ -386,6 +327,7 @@ impl Leader {
             let upstream = self.flight.key.upstream.as_str();
             self.flights.metrics.upstream.verify_failed(upstream);
             self.flights.metrics.upstream.wasted(upstream, len);
+            self.ban();
             return Err(Failure::Corrupt(
                 format!("{upstream} sent {len} bytes that do not match {digest}").into(),
             ));
@@ -393,6 +335,70 @@ impl Leader {
         self.flight.with(State::verified);
         self.flight.publish();
         Ok(())
+    }
+
+    /// Waits until what came is where it is kept.
+    async fn all_written(&self) {
+        if let Some(line) = &self.line {
+            line.writer.idle().await;
+        }
+    }
+
+    /// What the disk's failure leaves to the readers.
+    async fn wreck(&self) -> Failure {
+        let Some(line) = &self.line else {
+            return Failure::Aborted;
+        };
+        line.writer.idle().await;
+        match line.writer.failure() {
+            Some(error) => Failure::Wrecked(Arc::new(line.writer.wreck(error))),
+            None => Failure::Aborted,
+        }
+    }
+
+    fn give_up(&self) -> Failure {
+        match self.flight.with(|state| state.most_telling()) {
+            Some(error) if error.reason() == error::CORRUPT => {
+                Failure::Corrupt(error.to_string().into())
+            }
+            Some(error) => Failure::Source(error),
+            None => Failure::Aborted,
+        }
+    }
+}
+
+impl Leading<Lease> for Leader {
+    type Error = Failure;
+
+    /// Between the newcomer's look into the store and its place in the table, another flight may have committed.
+    async fn look_again(&mut self) -> Result<bool, Failure> {
+        let found = self.flights.blobs.open(&self.flight.key.digest).await;
+        let Some(blob) = found.map_err(store_failure)? else {
+            return Ok(false);
+        };
+        let _ = self.flight.stored.set(blob);
+        self.flight.publish();
+        Ok(true)
+    }
+
+    /// Breaks off when nobody wants the blob any more, or the program stops; what is complete is still committed.
+    async fn fetch(&mut self) -> Result<bool, Failure> {
+        let cancel = self.flight.cancel.clone();
+        let fetched = cancel.run_until_cancelled(self.bring_all()).await;
+        let line = match fetched {
+            Some(Ok(line)) => line,
+            Some(Err(StepEnd::Failed(why))) => return Err(why),
+            Some(Err(StepEnd::Disk)) => return Err(self.wreck().await),
+            None => {
+                self.all_written().await;
+                return Ok(false);
+            }
+        };
+        if !self.flight.with(State::settle) {
+            return Ok(false);
+        }
+        self.verify(&line)?;
+        Ok(true)
     }
 
     async fn commit(&mut self) -> Result<(), Failure> {
@@ -416,26 +422,9 @@ impl Leader {
         Ok(())
     }
 
-    /// What the disk's failure leaves to the readers.
-    async fn wreck(&self) -> Failure {
-        let Some(line) = &self.line else {
-            return Failure::Aborted;
-        };
-        line.writer.idle().await;
-        match line.writer.failure() {
-            Some(error) => Failure::Wrecked(Arc::new(line.writer.wreck(error))),
-            None => Failure::Aborted,
-        }
-    }
-
-    fn give_up(&self) -> Failure {
-        match self.flight.with(|state| state.most_telling()) {
-            Some(error) if error.reason() == error::CORRUPT => {
-                Failure::Corrupt(error.to_string().into())
-            }
-            Some(error) => Failure::Source(error),
-            None => Failure::Aborted,
-        }
+    async fn fail(&mut self, why: Failure, lease: Lease) {
+        self.all_written().await;
+        self.failed(why, lease);
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::flight::Flights;
-use crate::flight::ports::{Body, BoxFuture, FetchError, Fetched, Source};
+use crate::flight::ports::{Body, BoxFuture, FetchError, Fetched, Pace, Source};
 use crate::flight::shared::Flight;
 use crate::flight::state::{Ask, Mismatch, StepId, Take};
 use crate::flight::writer::{Piece, Writer};
@@ -43,7 +43,9 @@ pub(super) type Running = BoxFuture<'static, Event>;
 /// Asks a source.
 pub(super) fn ask(source: Arc<dyn Source>, ask: Ask, deadline: Instant) -> Running {
     Box::pin(async move {
-        let result = source.fetch(ask.range.clone(), deadline).await;
+        let result = source
+            .fetch(ask.range.clone(), Pace::Stored, deadline)
+            .await;
         Event::Head(ask, result)
     })
 }

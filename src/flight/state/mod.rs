@@ -68,8 +68,8 @@ enum Phase<F> {
     Settled,
     /// All bytes are there and match the digest.
     Verified,
-    /// Nobody wants it any more.
-    Abandoned,
+    /// No more is asked for: nobody wants it any more, or no source is left. Whoever comes now begins anew.
+    Ending,
     /// No more bytes will come.
     Failed(F),
 }
@@ -145,6 +145,11 @@ impl<E: Clone, F: Clone> State<E, F> {
         is_new
     }
 
+    /// Of several sources that may be wrong, one alone is to bring the bytes, so that it is known whose they are.
+    pub(super) fn take_from_one(&mut self) {
+        self.sources.take_from_one();
+    }
+
     /// Bytes that an earlier fetch left, of a blob that it took to have `len` bytes.
     pub(super) fn resumed(&mut self, len: u64, present: Vec<Range<u64>>) {
         self.size = Some(len);
@@ -213,7 +218,10 @@ impl<E: Clone, F: Clone> State<E, F> {
         let Some(step) = self.steps.get(id) else {
             return Ok(Take::Stop);
         };
-        let at = step.at;
+        let (at, source) = (step.at, step.source);
+        if !self.sources.may_bring(source) {
+            return Ok(Take::Stop);
+        }
         if let Some(size) = self.size
             && at.checked_add(len).is_none_or(|end| end > size)
         {
@@ -239,6 +247,7 @@ impl<E: Clone, F: Clone> State<E, F> {
         }
         if let Take::Keep(count) = verdict {
             self.arrived.insert(at..at + count);
+            self.sources.brought(source);
             self.progressed(count);
         }
         Ok(verdict)
@@ -355,15 +364,15 @@ impl<E: Clone, F: Clone> State<E, F> {
         }
     }
 
-    /// Whether nobody wanted it any more.
-    pub(super) fn is_abandoned(&self) -> bool {
-        matches!(self.phase, Phase::Abandoned)
+    /// Whether it ends without the blob, and has not failed yet.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Ending)
     }
 
-    /// The fetch stops for want of readers: it is no flight to join.
+    /// The fetch stops, for want of readers or sources: it is no flight to join.
     pub(super) fn abandon(&mut self) {
         if matches!(self.phase, Phase::Fetching) {
-            self.phase = Phase::Abandoned;
+            self.phase = Phase::Ending;
         }
     }
 
@@ -384,6 +393,11 @@ impl<E: Clone, F: Clone> State<E, F> {
     /// The sources that answered for the blob.
     pub(super) fn answered_sources(&self) -> Vec<usize> {
         self.sources.answered()
+    }
+
+    /// The sources whose bytes were taken.
+    pub(super) fn bringers(&self) -> Vec<usize> {
+        self.sources.bringers()
     }
 
     /// Whether any source answered for the blob.

@@ -45,11 +45,12 @@ impl<E: Clone, F: Clone> State<E, F> {
             return Plan::Complete;
         }
         if self.retry.spent || !self.sources.any_usable(false) {
-            return if self.steps.is_empty() {
-                Plan::GiveUp
-            } else {
-                Plan::Wait
-            };
+            if !self.steps.is_empty() {
+                return Plan::Wait;
+            }
+            // Whoever came now would hear of a failure that is none of its own source's.
+            self.abandon();
+            return Plan::GiveUp;
         }
         if self.retry.paused || self.steps.len() >= MAX_STEPS {
             return Plan::Wait;

@@ -8,6 +8,8 @@ pub(super) struct Sources<E> {
     all: Vec<Standing<E>>,
     /// The one to ask next, if it can.
     current: usize,
+    /// Whether the bytes of one alone are taken.
+    is_strict: bool,
 }
 
 #[derive(Debug)]
@@ -15,6 +17,8 @@ struct Standing<E> {
     key: String,
     /// Whether it has answered for the blob: what its repository has, its clients may read.
     answered: bool,
+    /// Whether bytes of it were taken.
+    has_brought: bool,
     ranges: Ranges,
     /// Whether it was asked again after a denial, which may be an expired signature or token, since the last progress.
     renewed: bool,
@@ -45,6 +49,7 @@ impl<E: Clone> Sources<E> {
         let mut sources = Self {
             all: Vec::new(),
             current: 0,
+            is_strict: false,
         };
         sources.add(first);
         sources
@@ -58,6 +63,7 @@ impl<E: Clone> Sources<E> {
         self.all.push(Standing {
             key: key.to_owned(),
             answered: false,
+            has_brought: false,
             ranges: Ranges::Unknown,
             renewed: false,
             health: Health::Untried,
@@ -128,7 +134,31 @@ impl<E: Clone> Sources<E> {
 
     fn is_usable(&self, index: usize, ranged: bool) -> bool {
         let is_able = !ranged || self.ranges(index) != Ranges::Ignored;
-        is_able && !self.is_out(index)
+        is_able && !self.is_out(index) && self.may_bring(index)
+    }
+
+    /// From the first byte on, no other source is asked than the one that brought it.
+    pub(super) fn take_from_one(&mut self) {
+        self.is_strict = true;
+    }
+
+    /// Whether the bytes of this source may be taken.
+    pub(super) fn may_bring(&self, index: usize) -> bool {
+        !self.is_strict || self.bringers().iter().all(|&bringer| bringer == index)
+    }
+
+    /// Notes that bytes of this source were taken.
+    pub(super) fn brought(&mut self, index: usize) {
+        if let Some(source) = self.all.get_mut(index) {
+            source.has_brought = true;
+        }
+    }
+
+    /// The sources whose bytes were taken.
+    pub(super) fn bringers(&self) -> Vec<usize> {
+        (0..self.all.len())
+            .filter(|&index| self.all[index].has_brought)
+            .collect()
     }
 
     /// Whether this source is not asked any more.

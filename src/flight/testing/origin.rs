@@ -5,15 +5,16 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::scripted::Failed;
+use super::scripted::{Failed, NEGATIVE_TTL};
 use crate::flight::intervals::Intervals;
-use crate::flight::ports::{Body, BoxFuture, FetchError, Fetched, Source};
+use crate::flight::ports::{Body, BoxFuture, FetchError, Fetched, Pace, Source};
 
 /// What goes wrong with one answer.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +39,10 @@ pub(crate) struct Origin {
     pub(crate) takes_ranges: AtomicBool,
     pub(crate) parallel: AtomicUsize,
     pub(crate) asked: Mutex<Vec<Option<Range<u64>>>>,
+    /// At which pace each answer was to be read.
+    pub(crate) paces: Mutex<Vec<Pace>>,
+    /// Answers that were slowed down to a client's pace.
+    pub(crate) slowed: AtomicUsize,
     sent: Mutex<Intervals>,
     /// Bytes that were sent more than once.
     pub(crate) twice: AtomicU64,
@@ -64,6 +69,8 @@ impl Origin {
             takes_ranges: AtomicBool::new(true),
             parallel: AtomicUsize::new(1),
             asked: Mutex::default(),
+            paces: Mutex::default(),
+            slowed: AtomicUsize::new(0),
             sent: Mutex::default(),
             twice: AtomicU64::new(0),
             pieces: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
@@ -148,12 +155,18 @@ impl Source for OriginSource {
         self.0.parallel.load(Ordering::SeqCst)
     }
 
+    fn negative_ttl(&self) -> Duration {
+        NEGATIVE_TTL
+    }
+
     fn fetch(
         &self,
         range: Option<Range<u64>>,
+        pace: Pace,
         _deadline: Instant,
     ) -> BoxFuture<'_, Result<Fetched, FetchError>> {
         self.0.asked.lock().push(range.clone());
+        self.0.paces.lock().push(pace);
         Box::pin(async move { self.0.answer(range) })
     }
 
@@ -188,5 +201,10 @@ impl Body for OriginBody {
             self.origin.twice.fetch_add(twice, Ordering::SeqCst);
             Some(Ok(self.origin.bytes.slice(start..end)))
         })
+    }
+
+    fn slow_down(&mut self, _deadline: Instant) -> BoxFuture<'_, Result<(), FetchError>> {
+        self.origin.slowed.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Ok(()) })
     }
 }

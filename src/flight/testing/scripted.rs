@@ -13,7 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use crate::flight::ports::{Body, BoxFuture, FetchError, Fetched, Remedy, Source, SourceFailure};
+use crate::flight::ports::{
+    Body, BoxFuture, FetchError, Fetched, Pace, Remedy, Source, SourceFailure,
+};
 
 /// Why a scripted source failed.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,9 @@ impl SourceFailure for Failed {
         self
     }
 }
+
+/// For how long these sources are banned.
+pub(super) const NEGATIVE_TTL: Duration = Duration::from_secs(10);
 
 /// Sends what the test sends into it.
 pub(crate) type Sending = mpsc::Sender<Result<Bytes, FetchError>>;
@@ -128,9 +133,14 @@ impl Source for Scripted {
         self.parallel.load(Ordering::SeqCst)
     }
 
+    fn negative_ttl(&self) -> Duration {
+        NEGATIVE_TTL
+    }
+
     fn fetch(
         &self,
         range: Option<Range<u64>>,
+        _pace: Pace,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Fetched, FetchError>> {
         self.patience.lock().push(deadline - Instant::now());
@@ -172,5 +182,9 @@ struct ChannelBody(mpsc::Receiver<Result<Bytes, FetchError>>);
 impl Body for ChannelBody {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, FetchError>>> {
         Box::pin(self.0.recv())
+    }
+
+    fn slow_down(&mut self, _deadline: Instant) -> BoxFuture<'_, Result<(), FetchError>> {
+        Box::pin(async { Ok(()) })
     }
 }

@@ -1,5 +1,6 @@
 //! Flights as their clients see them, over a store in memory and sources that do as they are told.
 
+mod bans;
 mod claims;
 mod disk;
 mod ranges;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::ports::{Chunk, FetchError, Source, StageId};
+use super::ports::{Chunk, FetchError, Remedy, Source, StageId};
+use super::state::{Plan, State};
 use super::*;
 use crate::flight::testing::{Failed, Fault, MemoryBlobs, Origin, OriginSource, Scripted};
 use crate::oci::Digest;

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::flight::ports::{Body, BoxFuture, FetchError, Fetched, Remedy, Source, SourceFailure};
+use crate::flight::ports::{
+    Body, BoxFuture, FetchError, Fetched, Pace, Remedy, Source, SourceFailure,
+};
 use crate::oci::Digest;
 use crate::proxy::blobs::Sources;
 use crate::proxy::membership::Membership;
@@ -64,9 +66,14 @@ impl Source for UpstreamSource {
         usize::try_from(self.upstream.config().parallel).unwrap_or(usize::MAX)
     }
 
+    fn negative_ttl(&self) -> Duration {
+        self.upstream.config().tags.negative_ttl
+    }
+
     fn fetch(
         &self,
         range: Option<Range<u64>>,
+        pace: Pace,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Fetched, FetchError>> {
         Box::pin(async move {
@@ -74,11 +81,20 @@ impl Source for UpstreamSource {
                 deadline,
                 via: self.via.clone(),
             };
-            let answer = self
-                .upstream
-                .get_blob(&self.place.repository, &self.digest, range, &call)
-                .await
-                .map_err(failure)?;
+            let (upstream, repository) = (&self.upstream, &self.place.repository);
+            let answer = match pace {
+                Pace::Stored => {
+                    upstream
+                        .get_blob(repository, &self.digest, range, &call)
+                        .await
+                }
+                Pace::Client => {
+                    upstream
+                        .pass_blob(repository, &self.digest, range, &call)
+                        .await
+                }
+            };
+            let answer = answer.map_err(failure)?;
             Ok(Fetched {
                 start: answer.start,
                 is_part: answer.is_part,
@@ -105,6 +121,10 @@ struct UpstreamBody(BlobBody);
 impl Body for UpstreamBody {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, FetchError>>> {
         Box::pin(async { self.0.next().await.map(|next| next.map_err(failure)) })
+    }
+
+    fn slow_down(&mut self, deadline: Instant) -> BoxFuture<'_, Result<(), FetchError>> {
+        Box::pin(async move { self.0.pass(deadline).await.map_err(failure) })
     }
 }
 

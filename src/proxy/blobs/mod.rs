@@ -15,7 +15,7 @@ use std::time::Duration;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use crate::flight::ports::{Blobs, FetchError, Fetched, Source};
+use crate::flight::ports::{Blobs, FetchError, Fetched, Pace, Source};
 use crate::flight::{
     Failure, Flights, Handle, Head, Key, Opened, Refusal, Uncached, Wanted, Wish, Wreck,
 };
@@ -298,13 +298,17 @@ impl BlobService {
     ) -> Result<BlobAnswer, Error> {
         let digest = supply.digest.clone();
         let answer = match answer.filter(|answer| answer.start == 0) {
-            Some(answer) => answer,
-            None => supply
-                .source
-                .fetch(None, call.deadline)
-                .await
-                .map_err(|error| Error::from_upstream(What::Blob, upstream_error(&error)))?,
+            Some(mut answer) => {
+                let slowed = answer.body.slow_down(call.deadline).await;
+                slowed.map(|()| answer)
+            }
+            None => {
+                let asked = supply.source.fetch(None, Pace::Client, call.deadline);
+                asked.await
+            }
         };
+        let answer =
+            answer.map_err(|error| Error::from_upstream(What::Blob, upstream_error(&error)))?;
         if answer.total == Some(0) && digest.is_verifiable() && !is_empty(&digest) {
             // Nothing would be left to hold back from the client.
             self.metrics.upstream.verify_failed(place.upstream.as_str());

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
 use crate::flight::Backoff;
-use crate::flight::ports::{Body, FetchError, Fetched, Remedy, Source, SourceFailure};
+use crate::flight::ports::{Body, FetchError, Fetched, Pace, Remedy, Source, SourceFailure};
 
 /// New bytes after which what went wrong before is forgotten.
 const PROGRESS: u64 = 64 * 1024;
@@ -41,6 +41,8 @@ struct Answer {
 enum Misfit {
     #[error("the blob was {known} bytes long before and is {told} now")]
     Size { known: u64, told: u64 },
+    #[error("bytes up to {end} were asked for, and the blob has {total}")]
+    Beyond { end: u64, total: u64 },
     #[error("an answer begins behind the bytes that were asked for")]
     Gap,
     #[error("the body ended before the last byte that was asked for")]
@@ -50,14 +52,14 @@ enum Misfit {
 impl SourceFailure for Misfit {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Size { .. } | Self::Gap => "corrupt",
+            Self::Size { .. } | Self::Beyond { .. } | Self::Gap => "corrupt",
             Self::Short => "unavailable",
         }
     }
 
     fn remedy(&self) -> Remedy {
         match self {
-            Self::Size { .. } | Self::Gap => Remedy::None,
+            Self::Size { .. } | Self::Beyond { .. } | Self::Gap => Remedy::None,
             Self::Short => Remedy::Again(Duration::ZERO),
         }
     }
@@ -124,7 +126,8 @@ impl Stream {
         }
         if self.answer.is_none() {
             let deadline = Instant::now() + self.header_timeout;
-            let answer = self.source.fetch(self.wanted(), deadline).await?;
+            let asked = self.source.fetch(self.wanted(), Pace::Client, deadline);
+            let answer = asked.await?;
             self.check(&answer)?;
             self.answer = Some(Answer {
                 at: answer.start,
@@ -165,7 +168,12 @@ impl Stream {
             return Err(Arc::new(Misfit::Size { known, told }));
         }
         self.total = self.total.or(answer.total);
-        self.rest.end = self.rest.end.min(self.total.unwrap_or(u64::MAX));
+        let total = self.total.unwrap_or(u64::MAX);
+        if self.rest.end != u64::MAX && total < self.rest.end {
+            let end = self.rest.end;
+            return Err(Arc::new(Misfit::Beyond { end, total }));
+        }
+        self.rest.end = self.rest.end.min(total);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::bypass::{Bypass, Supply};
 use super::content::FlightContent;
 use super::{BlobService, Sizes, Sources};
-use crate::flight::ports::{Blobs, Chunk, Source, StageId};
+use crate::flight::ports::{Blobs, Chunk, Pace, Source, StageId};
 use crate::flight::testing::{Fault, MemoryBlobs, Origin, OriginSource};
 use crate::flight::{Flights, Head, Key, Opened, Wanted, Wish};
 use crate::oci::{Digest, range};
@@ -57,7 +57,8 @@ async fn rest(reader: &mut dyn BlobReader) -> (Vec<u8>, Option<BrokenBody>) {
 /// A bypass whose first answer is at hand.
 async fn bypass(origin: &Arc<Origin>, bytes: &Bytes) -> Bypass {
     let source = OriginSource(Arc::clone(origin));
-    let first = source.fetch(None, Instant::now() + TIMEOUT).await.unwrap();
+    let first = source.fetch(None, Pace::Client, Instant::now() + TIMEOUT);
+    let first = first.await.unwrap();
     Bypass::new(supply(origin, bytes), first)
 }
 
@@ -268,6 +269,41 @@ async fn a_reader_of_a_part_takes_what_was_written_and_asks_for_the_gaps() {
     let (got, error) = rest(reader.as_mut()).await;
     assert!(error.is_none() && got == world.bytes[..4 * MIB - 1]);
     assert_eq!(own.asked(), [Some(mib(1)..mib(2)), Some(mib(3)..LEN - 1)]);
+}
+
+#[tokio::test]
+async fn a_part_that_a_saved_reader_cannot_get_from_its_own_source_is_broken_off_and_asked_for_once()
+ {
+    let world = World::new();
+    world.blobs.faults.room.store(mib(1), Ordering::SeqCst);
+    // Its blob ends where the part that is lacking begins.
+    let own = Origin::new("a", &world.bytes.slice(..MIB));
+    own.takes_ranges.store(false, Ordering::SeqCst);
+    for _ in 0..3 {
+        own.fails(Fault::Size(mib(1)));
+    }
+    own.fails(Fault::Refuse("invalid"));
+    let content = world.content(Wanted::PartsFrom(0..LEN - 1), &own).await;
+    let (got, error) = rest(content.reader(Some(0..LEN - 1)).as_mut()).await;
+    assert_eq!(error.unwrap().reason, "corrupt");
+    assert!(got == world.bytes[..MIB]);
+    assert_eq!(own.asked().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_by_is_asked_for_at_the_pace_of_its_client() {
+    let world = World::new();
+    let service = world.service().await;
+    world.blobs.full.store(true, Ordering::SeqCst);
+    world.origin.fails(Fault::Cut(MIB));
+    let (place, digest) = (ubuntu(), world.key().digest);
+    let answer = service.blob(&place, &digest, BlobUse::Full, &call()).await;
+    let mut reader = answer.unwrap().reader(None).unwrap();
+    let (got, error) = rest(reader.as_mut()).await;
+    assert!(error.is_none() && got == world.bytes);
+    // The fetch had asked for the first answer, to store it.
+    assert_eq!(*world.origin.paces.lock(), [Pace::Stored, Pace::Client]);
+    assert_eq!(world.origin.slowed.load(Ordering::SeqCst), 1);
 }
 
 /// Everybody gets everything from here.

@@ -58,6 +58,12 @@ pub(super) struct Partials {
     pub(super) lock: Weak<File>,
 }
 
+/// Where the files of a stage are.
+struct Names {
+    data: PathBuf,
+    log: Option<PathBuf>,
+}
+
 /// What a stage is made of.
 struct Parts {
     hold: Option<Arc<Hold>>,
@@ -100,58 +106,84 @@ impl Partials {
 
     fn make(&self, hold: Option<Arc<Hold>>, len: Option<u64>) -> Result<StagedBlob, RoomError> {
         let needed = len.unwrap_or(LEAST_CLAIM);
-        let space = match &hold {
-            Some(hold) => self.replace(hold, needed)?,
-            None => Arc::new(self.room.reserve(needed)?),
+        let made = match &hold {
+            Some(hold) => self.replace(hold, len, needed)?,
+            None => {
+                let space = Arc::new(self.room.reserve(needed)?);
+                self.create(&self.unnamed(None), None, len, space)
+            }
         };
-        let made = self.create(hold, len, space);
         made.map(StagedBlob::new)
             .map_err(|error| no_room_if_full(error, needed))
     }
 
-    /// Room for `needed` bytes in the place of what lies under a key. That goes only when there is room, towards which
-    /// it counts itself: who is refused may still go on with it later.
-    fn replace(&self, hold: &Hold, needed: u64) -> Result<Arc<Reservation>, RoomError> {
+    /// A stage in the place of what lies under a key, if anything does. There must be room for it, towards which that
+    /// counts itself; and it is made aside and moved to its place in the end: whoever is refused, or finds the disk
+    /// failing, may still go on with what lay there.
+    fn replace(
+        &self,
+        hold: &Arc<Hold>,
+        len: Option<u64>,
+        needed: u64,
+    ) -> Result<io::Result<Stage>, RoomError> {
+        let kept_len = len.filter(|&len| len >= LEAST_KEPT);
+        let names = kept_len.map(|_| Names {
+            data: self.layout.stage(hold.key()),
+            log: Some(self.layout.stage_log(hold.key())),
+        });
+        let names = names.unwrap_or_else(|| self.unnamed(None));
         let Some(idle) = hold.idle() else {
-            let space = self.room.reserve(needed)?;
+            let space = Arc::new(self.room.reserve(needed)?);
             hold.clear()?;
-            return Ok(Arc::new(space));
+            return Ok(self.create(&names, Some(hold), len, space));
         };
         let before = idle.space.held();
         self.room.grow(&idle.space, needed)?;
-        if let Err(error) = hold.clear() {
-            idle.space.settle(before);
-            return Err(error.into());
+        let aside = self.unnamed(names.log.as_deref());
+        let made = self.create(&aside, Some(hold), len, Arc::clone(&idle.space));
+        let moved = made.and_then(|mut stage| {
+            let put = put_in_place(hold, &mut stage, names);
+            self.or_removed(&aside, put.map(|()| stage))
+        });
+        match &moved {
+            Ok(stage) => {
+                idle.space.start_over(needed);
+                stage.land();
+            }
+            Err(_) => idle.space.settle(before),
         }
-        idle.space.start_over(needed);
-        Ok(idle.space)
+        Ok(moved)
     }
 
+    /// Names that nobody else has, also for a log where there is to be one.
+    fn unnamed(&self, log: Option<&Path>) -> Names {
+        let random = || self.layout.partial(PartialId::random());
+        Names {
+            data: random(),
+            log: log.map(|_| random()),
+        }
+    }
+
+    /// Makes the files.
     fn create(
         &self,
-        hold: Option<Arc<Hold>>,
+        names: &Names,
+        hold: Option<&Arc<Hold>>,
         len: Option<u64>,
         space: Arc<Reservation>,
     ) -> io::Result<Stage> {
-        let kept_len = len.filter(|&len| len >= LEAST_KEPT);
-        let (path, log) = match (&hold, kept_len) {
-            (Some(hold), Some(len)) => (
-                self.layout.stage(hold.key()),
-                Some((self.layout.stage_log(hold.key()), len)),
-            ),
-            _ => (self.layout.partial(PartialId::random()), None),
-        };
-        let file = self.room.with_space(|| self.files.create(&path));
-        let file = file.map_err(|error| at("create", &path, &error))?;
-        let made = log
-            .as_ref()
-            .map(|(log, len)| self.room.with_space(|| self.begin_log(log, *len)))
+        let Names { data, log } = names;
+        let file = self.room.with_space(|| self.files.create(data));
+        let file = file.map_err(|error| at("create", data, &error))?;
+        let journal = log.as_ref().zip(len);
+        let made = journal
+            .map(|(log, len)| self.room.with_space(|| self.begin_log(log, len)))
             .transpose()
             .and_then(|journal| {
                 self.ready(Parts {
-                    hold,
-                    path: path.clone(),
-                    log: log.as_ref().map(|(log, _)| log.clone()),
+                    hold: hold.cloned(),
+                    path: data.clone(),
+                    log: log.clone(),
                     file,
                     len,
                     present: Vec::new(),
@@ -159,9 +191,13 @@ impl Partials {
                     space,
                 })
             });
+        self.or_removed(names, made)
+    }
+
+    /// Removes the files again if the stage was not `made`.
+    fn or_removed(&self, names: &Names, made: io::Result<Stage>) -> io::Result<Stage> {
         if made.is_err() {
-            let log = log.as_ref().map(|(log, _)| log);
-            for path in log.into_iter().chain([&path]) {
+            for path in names.log.iter().chain([&names.data]) {
                 // Where that fails, the next start will try again.
                 let _ = remove(&*self.files, path);
             }
@@ -264,6 +300,21 @@ impl Partials {
         set_aside(&stage, step)?;
         Ok(stage)
     }
+}
+
+/// Moves a stage to where its predecessor lies, which is gone from then on.
+fn put_in_place(hold: &Hold, stage: &mut Stage, names: Names) -> io::Result<()> {
+    let Names { data, log } = names;
+    hold.clear()?;
+    let moved = stage.files.rename(&stage.path, &data);
+    moved.map_err(|error| at("move an unfinished file to", &data, &error))?;
+    if let (Phase::Open(writing), Some(log)) = (stage.phase.get_mut(), &log)
+        && let Some(journal) = &mut writing.journal
+    {
+        journal.replace(log.clone())?;
+    }
+    (stage.path, stage.log) = (data, log);
+    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(

@@ -247,6 +247,13 @@ impl Stage {
         self.is_removed.store(true, Ordering::Release);
     }
 
+    /// Notes what the file system counts as taken by the file.
+    pub(super) fn land(&self) {
+        if let Ok(stat) = self.files.stat_file(&self.file) {
+            self.space.land(stat.allocated);
+        }
+    }
+
     /// Claims no more room than the file takes.
     fn settle(&self) {
         if let Ok(stat) = self.files.stat_file(&self.file) {

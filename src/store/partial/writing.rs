@@ -119,9 +119,7 @@ pub(super) fn set_aside(stage: &Stage, step: u64) -> io::Result<()> {
             other => other.map_err(|error| at("set space aside for", &stage.path, &error))?,
         }
     }
-    if let Ok(stat) = stage.files.stat_file(&stage.file) {
-        stage.space.land(stat.allocated);
-    }
+    stage.land();
     Ok(())
 }
 

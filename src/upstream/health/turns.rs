@@ -10,34 +10,41 @@ use tokio::time::{Instant, timeout_at};
 pub(in crate::upstream) enum Load {
     /// A manifest, a list, a `HEAD`: over soon.
     Small,
-    /// The bytes of a blob: as long as they come.
+    /// The bytes of a blob, as fast as they come.
     Body,
+    /// The bytes of a blob on their way past the store to one client, as fast as that takes them.
+    Passing,
 }
 
-/// The places of one upstream. Each load has its own, so that bodies that take for ever leave room for manifests; those
-/// who wait for one get it in the order they came.
+/// The places of one upstream. Each load has its own, so that bodies that take for ever leave room for manifests, and slow
+/// clients of what is not stored leave room for what is; those who wait for one get it in the order they came.
 #[derive(Debug)]
 pub(in crate::upstream) struct Turns {
     small: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
+    passing: Arc<Semaphore>,
 }
 
 /// A place, free again when dropped.
 #[derive(Debug)]
 pub(in crate::upstream) struct Turn {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+    passing: Arc<Semaphore>,
 }
 
 /// At 50 ms each, 1,280 a second; registries call less than that an attack.
 const SMALL: usize = 64;
 /// With the small ones 256 sockets for an upstream: a fourth of the descriptors that a process commonly may have.
 const BODIES: usize = 192;
+/// What passes by is asked for once per client, and costs a client's socket too: half as many again.
+const PASSING: usize = 96;
 
 impl Default for Turns {
     fn default() -> Self {
         Self {
             small: Arc::new(Semaphore::new(SMALL)),
             bodies: Arc::new(Semaphore::new(BODIES)),
+            passing: Arc::new(Semaphore::new(PASSING)),
         }
     }
 }
@@ -45,9 +52,9 @@ impl Default for Turns {
 impl Turns {
     /// A place for a request of this load, before `deadline`.
     pub(in crate::upstream) async fn take(&self, load: Load, deadline: Instant) -> Option<Turn> {
-        let permit = Arc::clone(self.of(load)).acquire_owned();
-        let permit = timeout_at(deadline, permit).await.ok()?.ok()?;
-        Some(Turn { _permit: permit })
+        let permit = place(self.of(load), deadline).await?;
+        let passing = Arc::clone(&self.passing);
+        Some(Turn { permit, passing })
     }
 
     /// How many may be under way at once.
@@ -55,6 +62,7 @@ impl Turns {
         match load {
             Load::Small => SMALL,
             Load::Body => BODIES,
+            Load::Passing => PASSING,
         }
     }
 
@@ -62,6 +70,7 @@ impl Turns {
         match load {
             Load::Small => &self.small,
             Load::Body => &self.bodies,
+            Load::Passing => &self.passing,
         }
     }
 
@@ -70,6 +79,19 @@ impl Turns {
     pub(in crate::upstream) fn free(&self, load: Load) -> usize {
         self.of(load).available_permits()
     }
+}
+
+impl Turn {
+    /// Becomes a place among the bodies that pass by; whether there was one before `deadline`.
+    pub(in crate::upstream) async fn pass(&mut self, deadline: Instant) -> bool {
+        let permit = place(&self.passing, deadline).await;
+        permit.map(|permit| self.permit = permit).is_some()
+    }
+}
+
+async fn place(places: &Arc<Semaphore>, deadline: Instant) -> Option<OwnedSemaphorePermit> {
+    let permit = Arc::clone(places).acquire_owned();
+    timeout_at(deadline, permit).await.ok()?.ok()
 }
 
 #[cfg(test)]

@@ -63,6 +63,44 @@ async fn small_requests_do_not_starve_bodies() {
 }
 
 #[tokio::test]
+async fn bodies_at_the_pace_of_clients_and_bodies_that_are_stored_do_not_starve_each_other() {
+    let registry = Fake::plain(|_| Answer::ok(CONTENT)).await;
+    let upstream = World::new(&[&registry.url()]).upstream();
+    let (repository, digest) = (repository(), digest());
+    let passing = fill(&upstream, Load::Passing).await;
+    assert_eq!(fetch(&upstream).await.unwrap(), CONTENT);
+    drop(passing);
+    let _bodies = fill(&upstream, Load::Body).await;
+    let passed = upstream
+        .pass_blob(&repository, &digest, None, &call())
+        .await;
+    assert!(passed.is_ok(), "{passed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_slows_down_to_a_client_gives_its_place_to_one_that_is_stored() {
+    let registry = Fake::plain(|_| Answer::ok(CONTENT)).await;
+    let upstream = World::new(&[&registry.url()]).upstream();
+    let (repository, digest) = (repository(), digest());
+    let free = [Load::Body, Load::Passing].map(|load| upstream.turns.free(load));
+    let answer = upstream.get_blob(&repository, &digest, None, &call()).await;
+    let mut body = answer.unwrap().body;
+    body.pass(call().deadline).await.unwrap();
+    let now = [Load::Body, Load::Passing].map(|load| upstream.turns.free(load));
+    assert_eq!(now, [free[0], free[1] - 1]);
+    // It gets no place that others have.
+    let answer = upstream.get_blob(&repository, &digest, None, &call()).await;
+    let mut late = answer.unwrap().body;
+    let others = fill(&upstream, Load::Passing).await;
+    assert!(matches!(
+        late.pass(call().deadline).await,
+        Err(Error::Unavailable { .. })
+    ));
+    drop((body, others));
+    assert_eq!(upstream.turns.free(Load::Passing), free[1]);
+}
+
+#[tokio::test]
 async fn more_bodies_than_an_http2_connection_takes_get_another() {
     let authority = Authority::new();
     let config = authority.server("registry.example", &["h2"], None);

@@ -161,6 +161,51 @@ fn a_new_source_revives_a_flight_that_was_about_to_give_up() {
 }
 
 #[test]
+fn where_bytes_are_taken_from_one_source_alone_no_other_adds_to_them() {
+    let mut state = State::new("a", First::Start, 2);
+    state.take_from_one();
+    state.add_source("b");
+    state.reader_joined(true);
+    let first = asked(&mut state);
+    state.answered(first.step, Some(0), Some(SIZE)).unwrap();
+    // Before the first byte another may be asked instead.
+    state.step_failed(first.step, "broke", again(), 0.0);
+    let (of_b, _) = answered(&mut state);
+    assert_eq!(state.source_of(of_b), Some(1));
+    state.step_failed(of_b, "broke", again(), 0.0);
+    state.go_on();
+    let (of_a, _) = answered(&mut state);
+    let late = asked(&mut state);
+    assert_eq!(
+        [of_a, late.step].map(|step| state.source_of(step)),
+        [Some(0); 2]
+    );
+    brings(&mut state, of_a, MIB);
+    assert_eq!(state.bringers(), [0]);
+    state.step_failed(of_a, "broke", again(), 0.0);
+    state.step_failed(late.step, "404", Remedy::None, 0.0);
+    state.go_on();
+    assert_eq!(state.plan(), Plan::GiveUp);
+}
+
+#[test]
+fn a_second_source_that_was_asked_before_the_first_byte_came_brings_none() {
+    let mut state = State::new("a", First::Start, 2);
+    state.take_from_one();
+    state.add_source("b");
+    state.reader_joined(true);
+    let ask = asked(&mut state);
+    state.answered(ask.step, Some(0), Some(SIZE)).unwrap();
+    let of_a = answered(&mut state).0;
+    state.step_failed(ask.step, "broke", again(), 0.0);
+    let of_b = answered(&mut state).0;
+    assert_eq!(state.source_of(of_b), Some(1));
+    brings(&mut state, of_a, MIB);
+    assert_eq!(state.take(of_b, 1000), Ok(Take::Stop));
+    assert_eq!(state.bringers(), [0]);
+}
+
+#[test]
 fn a_short_answer_is_gone_on_from() {
     let mut state = fetching(SIZE);
     state.reader_joined(true);

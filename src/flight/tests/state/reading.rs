@@ -165,7 +165,7 @@ fn a_flight_that_has_all_its_bytes_is_not_abandoned_any_more() {
     assert!(state.settle());
     assert_eq!(state.reader_left(), Abandoned::NotYet);
     state.abandon();
-    assert!(!state.is_abandoned());
+    assert!(!state.is_ending());
 
     let mut state = fetching(100);
     state.abandon();
