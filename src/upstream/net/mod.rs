@@ -21,3 +21,5 @@ pub(super) use origin::{Origin, without_secrets};
 pub(super) use pool::{Outgoing, Pool};
 pub(super) use proxies::{ProxyEnvironment, ProxyError};
 pub(super) use tls::{SystemRoots, Tls};
+#[cfg(test)]
+pub(super) use resolver::Share;

@@ -1,7 +1,6 @@
 //! A registry that does as it is told, a network that leads to it, and certificates.
 
-use std::collections::HashMap;
-
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::runtime::Tasks;
 use crate::upstream::exchange::BoxFuture;
-use crate::upstream::net::Network;
+use crate::upstream::net::{Network, Share};
 
 /// A request as the fake saw it.
 #[derive(Debug, Clone)]
@@ -288,6 +287,8 @@ impl FakeNetwork {
 
 impl Network for FakeNetwork {
     fn resolve<'a>(
+    hanging: Arc<Mutex<HashSet<String>>>,
+    stuck: Arc<AtomicUsize>,
         &'a self,
         host: &'a str,
         port: u16,
@@ -297,7 +298,14 @@ impl Network for FakeNetwork {
             .into_iter()
             .map(|ip| SocketAddr::new(ip, port))
             .collect();
-        Box::pin(async move { Ok(found) })
+        Box::pin(async move {
+            let _part = share.take().await?;
+            if hangs {
+                self.stuck.fetch_add(1, Ordering::SeqCst);
+                std::future::pending::<()>().await;
+            }
+            Ok(found)
+        })
     }
 
     fn open(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
@@ -330,9 +338,11 @@ impl FakeTunnel {
             while let Ok((stream, _)) = listener.accept().await {
                 let _: Result<(), io::Error> = tunnel(stream, target, answer, &log).await;
             }
+        share: &'a Share,
         });
         Self {
             address,
+        let hangs = self.hanging.lock().contains(host);
             heads,
             _tasks: StopOnDrop(tasks),
         }
