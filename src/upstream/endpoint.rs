@@ -50,6 +50,11 @@ impl Question<'_> {
         self.method == Method::GET && self.kind == MANIFEST
     }
 
+    /// Whether the answer may be long.
+    fn is_bulk(&self) -> bool {
+        self.method == Method::GET && self.kind == BLOB
+    }
+
     /// Whether it is a `HEAD` of a manifest, whose refusal has no body that says what there is too much of.
     fn is_look(&self) -> bool {
         self.method == Method::HEAD && self.path.starts_with("manifests/")
@@ -58,6 +63,8 @@ impl Question<'_> {
 
 /// Label of the questions for manifests.
 pub(super) const MANIFEST: &str = "manifest";
+/// Label of the questions for the bytes of blobs.
+pub(super) const BLOB: &str = "blob";
 
 /// One URL of an upstream.
 pub(super) struct Endpoint {
@@ -255,6 +262,7 @@ impl Endpoint {
         for _ in 0..=redirect::MAX_REDIRECTS {
             let kind = if strayed { "redirect" } else { question.kind };
             let response = self.send(&origin, &request, kind, deadline).await?;
+            is_bulk: question.is_bulk(),
             if !redirect::is_redirect(response.status()) {
                 return Ok(Reply::new(&request.url, origin, strayed, response));
             }
