@@ -181,6 +181,11 @@ impl Endpoint {
             }
             let now = self.clock.now();
             let error = match refusal.to_error(sent, now) {
+                error @ Error::NotFound { .. } => {
+                    // Whoever looks for something for us has not refused our login.
+                    self.auth.accepted(&repository, sent);
+                    error
+                }
                 Error::Denied { .. } if !refusal.strayed => {
                     self.auth.denied(&answer, &repository, sent)
                 }

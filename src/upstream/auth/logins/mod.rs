@@ -183,16 +183,14 @@ fn history<'m>(
     make_room(histories, account, MAX_ACCOUNTS, |history| {
         (history.pause.relevance(now), history.touched)
     });
-    let history = histories
-        .entry(account.clone())
-        .or_insert_with(|| History {
-            places: HashMap::new(),
-            accepted: 0,
-            refused: 0,
-            lost: 0,
-            pause: Pause::default(),
-            touched: now,
-        });
+    let history = histories.entry(account.clone()).or_insert_with(|| History {
+        places: HashMap::new(),
+        accepted: 0,
+        refused: 0,
+        lost: 0,
+        pause: Pause::default(),
+        touched: now,
+    });
     history.touched = now;
     history
 }
