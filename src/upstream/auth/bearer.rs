@@ -8,6 +8,7 @@ use super::logins::{Refusal, Shown};
 use super::token::{Plan, Token};
 use super::tokens::{NoToken, Refused};
 use super::{Authenticator, realm, tokens};
+use crate::config::Upstream;
 use crate::oci::RepoName;
 use crate::upstream::Error;
 
@@ -38,21 +39,11 @@ impl Authenticator {
                 outcome = again.await;
             }
         }
-        outcome.map_err(|none| match none {
-            NoToken::Failed(error) | NoToken::Resting(error) => error,
-            NoToken::JustRefused => Error::Denied {
-                message: format!(
-                    "upstream {} refuses the token that it gave for {repository}: it does not exist there, or may not be \
-                     pulled with what credentials are set",
-                    self.upstream.name
-                ),
-                ours: false,
-            },
-        })
+        outcome.map_err(|none| no_token(none, &self.upstream, repository))
     }
 
     /// A token for `plan` and `login` from what is in hand, or else from the realm.
-    async fn token_for(
+    pub(super) async fn token_for(
         &self,
         plan: &Plan,
         login: Option<&Login>,
@@ -72,7 +63,8 @@ impl Authenticator {
         deadline: Instant,
     ) -> Result<Token, NoToken> {
         let service = realm::host_port(&plan.realm.url);
-        let shown = login.map(|login| Shown::new(service, plan.scopes.joined(), login.fingerprint()));
+        let shown =
+            login.map(|login| Shown::new(service, plan.scopes.joined(), login.fingerprint()));
         if let Some(Err(rest)) = shown.as_ref().map(|shown| self.logins.admit(shown)) {
             return Err(NoToken::Resting(self.login_rests(rest)));
         }
@@ -104,5 +96,20 @@ impl Authenticator {
         let asked = Instant::now();
         let answer = self.exchange.send(plan.request(login)?, deadline).await?;
         plan.read(&answer, asked, login.is_some(), &self.upstream)
+    }
+}
+
+/// Why there is no token for `repository`, as an error.
+pub(super) fn no_token(none: NoToken, upstream: &Upstream, repository: &RepoName) -> Error {
+    match none {
+        NoToken::Failed(error) | NoToken::Resting(error) => error,
+        NoToken::JustRefused => Error::Denied {
+            message: format!(
+                "upstream {} refuses the token that it gave for {repository}: it does not exist there, or may not be \
+                 pulled with what credentials are set",
+                upstream.name
+            ),
+            ours: false,
+        },
     }
 }
