@@ -72,6 +72,10 @@ impl Lists {
         if let Some(known) = known
             && let Some(how) = Withdrawn::by(error)
             && known.withdrawn != Some(how)
+            && self
+                .hot
+                .get(key)
+                .is_none_or(|now| now.fetched <= known.fetched)
         {
             self.put(key, known.taken_away(how)).await;
         }
