@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::config::TagPolicy;
 use crate::upstream;
@@ -77,6 +78,41 @@ pub(super) fn stale_reason(error: &Error) -> Option<StaleReason> {
             | upstream::Error::Loop => StaleReason::Unreachable,
         }),
         Error::Store(_) | Error::Stopping => None,
+    }
+}
+
+/// How an upstream takes something away that it had. Kept with what is stored, since an outage that follows is no reason
+/// to serve what was taken down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::proxy) enum Withdrawn {
+    /// It has it no longer.
+    Gone,
+    /// It shows it to us no longer.
+    Denied,
+}
+
+impl Withdrawn {
+    /// What a failure says of something stored; nothing where the upstream did not get to it.
+    pub(super) fn by(failure: &Error) -> Option<Self> {
+        match stale_reason(failure)? {
+            StaleReason::Gone => Some(Self::Gone),
+            StaleReason::Denied => Some(Self::Denied),
+            _ => None,
+        }
+    }
+
+    /// Why something is served stale that was, or was not, taken away, where the present reason is this one.
+    pub(super) fn reason(withdrawn: Option<Self>, present: StaleReason) -> StaleReason {
+        match (present, withdrawn) {
+            (StaleReason::Unreachable | StaleReason::RateLimited, Some(Self::Gone)) => {
+                StaleReason::Gone
+            }
+            (StaleReason::Unreachable | StaleReason::RateLimited, Some(Self::Denied)) => {
+                StaleReason::Denied
+            }
+            _ => present,
+        }
     }
 }
 

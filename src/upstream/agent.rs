@@ -124,6 +124,7 @@ fn outgoing(request: Request<Bytes>) -> Result<(Origin, Outgoing), Error> {
         url,
         headers,
         body,
+        is_bulk: false,
     };
     Ok((origin, request))
 }

@@ -13,8 +13,8 @@ use super::exchange::{RefusedAnswer, SMALL_BODY};
 use super::failure::{Failure, Kind};
 use super::health::Turn;
 use super::net::{Body, Origin, without_secrets};
-use super::said::said;
-use crate::oci::{ErrorCode, MediaType};
+use super::said::{said, said_without, secrets_of};
+use crate::oci::{ErrorBody, ErrorCode, MediaType};
 
 /// An answer, and where it came from in the end.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Reply {
     pub(super) origin: Origin,
     /// Whether a redirect led away from the upstream's own origin.
     pub(super) strayed: bool,
+    /// What was shown to whoever answered, if a redirect led there, and must not be repeated.
+    secrets: Vec<String>,
     /// The answer itself.
     pub(super) response: Response<Body>,
     /// Its place among the requests that may be under way.
@@ -37,6 +39,7 @@ pub(super) struct Refusal {
     pub(super) from: String,
     pub(super) origin: Origin,
     pub(super) strayed: bool,
+    secrets: Vec<String>,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     /// Its first [`SMALL_BODY`] bytes.
@@ -44,9 +47,21 @@ pub(super) struct Refusal {
 }
 
 impl Reply {
-    /// An answer of `url`, which is at `origin`.
-    pub(super) fn new(url: &Url, origin: Origin, strayed: bool, response: Response<Body>) -> Self {
+    /// An answer of `url`, which is at `origin`, to a request with the `Authorization` that was `sent`.
+    pub(super) fn new(
+        url: &Url,
+        origin: Origin,
+        strayed: bool,
+        sent: Option<&HeaderValue>,
+        response: Response<Body>,
+    ) -> Self {
+        let secrets = if strayed {
+            secrets_of(url, sent)
+        } else {
+            Vec::new()
+        };
         Self {
+            secrets,
             from: without_secrets(url),
             origin,
             strayed,
@@ -121,6 +136,7 @@ impl Reply {
             from: self.from,
             origin: self.origin,
             strayed: self.strayed,
+            secrets: self.secrets,
             status: head.status,
             headers: head.headers,
             body,
@@ -138,10 +154,19 @@ impl Refusal {
         }
     }
 
+    /// What it says, to us whose login was `sent`.
+    fn said(&self, sent: Option<&HeaderValue>) -> ErrorBody {
+        if self.strayed {
+            said_without(&self.body, &self.secrets)
+        } else {
+            said(&self.body, sent)
+        }
+    }
+
     /// The error that this answer to a request with the `Authorization` that was `sent` is, of someone who knows nothing
     /// of our login.
     pub(super) fn to_error(&self, sent: Option<&HeaderValue>, now: SystemTime) -> Error {
-        let said = said(&self.body, sent);
+        let said = self.said(sent);
         let (from, status) = (&self.from, self.status.as_u16());
         let message = if said.errors.is_empty() {
             format!("{from} answered {status}")
@@ -188,7 +213,7 @@ impl Refusal {
 
     /// What it says if that is, as Docker Hub has it, that the pulls of a time are used up (PROTOCOL 4.1).
     pub(super) fn pull_limit(&self, sent: Option<&HeaderValue>) -> Option<String> {
-        let said = said(&self.body, sent);
+        let said = self.said(sent);
         let is_limit = self.status == StatusCode::TOO_MANY_REQUESTS
             && said.has(ErrorCode::TooManyRequests)
             && said
@@ -294,6 +319,7 @@ mod tests {
             from: "https://r.example/v2/a/manifests/b".to_owned(),
             origin: Origin::of(&"https://r.example".parse().unwrap()).unwrap(),
             strayed: false,
+            secrets: Vec::new(),
             status: StatusCode::from_u16(status).unwrap(),
             headers,
             body: Bytes::from_static(body.as_bytes()),

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Error;
 use super::answer::{Reply, parse_number};
 use super::client::{Asking, Call, Upstream};
+use super::endpoint::BLOB;
 use super::health::{Load, Tries, Turn};
 use super::net::Body;
 use crate::oci::{ContentRange, Digest, RepoName};
@@ -177,7 +178,7 @@ fn asking<'a>(
         kind: if method == Method::HEAD {
             "blob_head"
         } else {
-            "blob"
+            BLOB
         },
         method,
         repository,

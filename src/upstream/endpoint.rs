@@ -5,7 +5,7 @@ use std::time::{Duration, Instant as StdInstant};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, RANGE, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
@@ -50,6 +50,11 @@ impl Question<'_> {
         self.method == Method::GET && self.kind == MANIFEST
     }
 
+    /// Whether the answer may be long.
+    fn is_bulk(&self) -> bool {
+        self.method == Method::GET && self.kind == BLOB
+    }
+
     /// Whether it is a `HEAD` of a manifest, whose refusal has no body that says what there is too much of.
     fn is_look(&self) -> bool {
         self.method == Method::HEAD && self.path.starts_with("manifests/")
@@ -58,6 +63,8 @@ impl Question<'_> {
 
 /// Label of the questions for manifests.
 pub(super) const MANIFEST: &str = "manifest";
+/// Label of the questions for the bytes of blobs.
+pub(super) const BLOB: &str = "blob";
 
 /// One URL of an upstream.
 pub(super) struct Endpoint {
@@ -151,7 +158,7 @@ impl Endpoint {
                 .follow(&url, question, authorization.as_ref(), deadline)
                 .await?;
             let status = reply.status();
-            if status.is_success() || status == http::StatusCode::RANGE_NOT_SATISFIABLE {
+            if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
                 self.auth.accepted(&repository, authorization.as_ref());
                 return Ok(reply);
             }
@@ -174,6 +181,11 @@ impl Endpoint {
             }
             let now = self.clock.now();
             let error = match refusal.to_error(sent, now) {
+                error @ Error::NotFound { .. } => {
+                    // Whoever looks for something for us has not refused our login.
+                    self.auth.accepted(&repository, sent);
+                    error
+                }
                 Error::Denied { .. } if !refusal.strayed => {
                     self.auth.denied(&answer, &repository, sent)
                 }
@@ -236,7 +248,8 @@ impl Endpoint {
             .map_err(|error| Error::invalid(format!("{home} cannot be asked: {error}")))
     }
 
-    /// Sends the question and follows redirects. Our login stays behind at the first step to another origin, for good.
+    /// Sends the question and follows redirects. Our login stays behind at the first step to another origin, for good;
+    /// a registry there that wants a token gets one of its own.
     async fn follow(
         &self,
         first: &Url,
@@ -249,14 +262,29 @@ impl Endpoint {
             url: first.clone(),
             headers: headers(question, authorization),
             body: Bytes::new(),
+            is_bulk: question.is_bulk(),
         };
         let mut origin = self.home.clone();
-        let mut strayed = false;
+        let (mut strayed, mut challenged) = (false, false);
         for _ in 0..=redirect::MAX_REDIRECTS {
             let kind = if strayed { "redirect" } else { question.kind };
             let response = self.send(&origin, &request, kind, deadline).await?;
-            if !redirect::is_redirect(response.status()) {
-                return Ok(Reply::new(&request.url, origin, strayed, response));
+            let status = response.status();
+            if status == StatusCode::UNAUTHORIZED && origin != self.home && !challenged {
+                challenged = true;
+                let (sent, headers) = (request.headers.get(AUTHORIZATION), response.headers());
+                let asked = self
+                    .auth
+                    .guest_challenged(&request.url, headers, sent, deadline);
+                if let Some(token) = asked.await? {
+                    response.into_body().discard();
+                    request.headers.insert(AUTHORIZATION, token);
+                    continue;
+                }
+            }
+            if !redirect::is_redirect(status) {
+                let sent = request.headers.get(AUTHORIZATION);
+                return Ok(Reply::new(&request.url, origin, strayed, sent, response));
             }
             let (next, next_origin) =
                 redirect::target(&request.url, &self.home, response.headers())?;
@@ -265,6 +293,11 @@ impl Endpoint {
                 request.headers.remove(AUTHORIZATION);
             }
             strayed |= next_origin != self.home;
+            if next_origin != self.home
+                && let Some(token) = self.auth.guest(&next, deadline).await
+            {
+                request.headers.insert(AUTHORIZATION, token);
+            }
             (request.url, origin) = (next, next_origin);
         }
         Err(redirect::too_many(first).into())
@@ -285,7 +318,7 @@ impl Endpoint {
             return result;
         }
         let status = result.as_ref().map(Response::status).ok();
-        let status = status.as_ref().map_or("error", http::StatusCode::as_str);
+        let status = status.as_ref().map_or("error", StatusCode::as_str);
         let upstream = self.upstream.name.as_str();
         self.metrics.upstream.request(upstream, kind, status);
         tracing::debug!(

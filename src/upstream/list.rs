@@ -84,7 +84,7 @@ impl Upstream {
     }
 
     async fn list_once(&self, asking: Asking<'_>, call: &Call) -> Result<ListAnswer, Failure> {
-        let reply = self.ask(asking, Load::Small, call).await?;
+        let reply = self.ask(asking, Load::List, call).await?;
         reply.check_content()?;
         let from = reply.from.clone();
         let media_type = reply

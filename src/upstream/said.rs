@@ -4,12 +4,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use serde_json::Value;
+use url::Url;
 
 use crate::oci::ErrorBody;
 
 /// What `body` says; nothing, if it repeats the login in the `Authorization` that was `sent`, in whatever field.
 pub(super) fn said(body: &[u8], sent: Option<&HeaderValue>) -> ErrorBody {
-    let secrets = sent.map(secrets).unwrap_or_default();
+    said_without(body, &sent.map(secrets).unwrap_or_default())
+}
+
+/// What `body` says; nothing, if it repeats one of `secrets`.
+pub(super) fn said_without(body: &[u8], secrets: &[String]) -> ErrorBody {
     let repeats = |text: &str| secrets.iter().any(|secret| text.contains(secret.as_str()));
     let is_repeated = repeats(&String::from_utf8_lossy(body))
         || serde_json::from_slice(body).is_ok_and(|value| any_text(&value, &repeats));
@@ -18,6 +23,21 @@ pub(super) fn said(body: &[u8], sent: Option<&HeaderValue>) -> ErrorBody {
     }
     ErrorBody::parse(body)
 }
+
+/// What must not be seen of a request to `url`, where a redirect led: what its query holds, which may be a signature that
+/// opens it to everybody, and the login in the `Authorization` that was `sent`.
+pub(super) fn secrets_of(url: &Url, sent: Option<&HeaderValue>) -> Vec<String> {
+    let raw = url.query().unwrap_or_default().split(['&', '=']);
+    let plain = url.query_pairs().map(|(_, value)| value.into_owned());
+    raw.map(str::to_owned)
+        .chain(plain)
+        .filter(|value| value.len() >= SHORTEST)
+        .chain(sent.map(secrets).unwrap_or_default())
+        .collect()
+}
+
+/// Shorter values of a query are numbers and flags, and occur in honest words.
+const SHORTEST: usize = 12;
 
 /// What of the header must not be seen: all after the scheme, and for `Basic` the password in it.
 fn secrets(sent: &HeaderValue) -> Vec<String> {
@@ -78,5 +98,23 @@ mod tests {
         let sent = HeaderValue::from_static("Basic amFuZTpodW50ZXIyLw==");
         let words = said(br#"{"message":"no such user jane"}"#, Some(&sent));
         assert_eq!(words.to_string(), "no such user jane");
+    }
+
+    #[test]
+    fn a_body_that_repeats_the_signature_of_its_url_says_nothing() {
+        let url = "https://s.example/b?X-Amz-Signature=abcdef012345%2F6789&part=1"
+            .parse()
+            .unwrap();
+        let token = HeaderValue::from_static("Bearer guest");
+        let secrets = secrets_of(&url, Some(&token));
+        for body in [
+            "no such key: /b?X-Amz-Signature=abcdef012345%2F6789",
+            r#"{"message":"abcdef012345/6789 does not match"}"#,
+            "who is guest",
+        ] {
+            assert_eq!(said_without(body.as_bytes(), &secrets).errors, [], "{body}");
+        }
+        let words = said_without(b"part 1 is missing", &secrets);
+        assert_eq!(words.to_string(), "part 1 is missing");
     }
 }

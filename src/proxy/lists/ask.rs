@@ -8,10 +8,8 @@ use tracing::{Instrument as _, warn};
 use crate::flight::ports::BoxFuture;
 use crate::upstream::{self, Call};
 
-use super::{
-    CacheOutcome, Error, Found, Freshness, ListKey, ListRecord, Lists, StaleReason, Wanted,
-    freshness,
-};
+use super::freshness::{self, Freshness, Withdrawn};
+use super::{CacheOutcome, Error, Found, ListKey, ListRecord, Lists, StaleReason, Wanted};
 
 type Asking = BoxFuture<'static, Result<upstream::ListAnswer, upstream::Error>>;
 
@@ -41,7 +39,8 @@ impl Lists {
             return Err(absent);
         }
         let hurry = known.as_ref().is_some_and(|list| {
-            freshness::may_serve(policy, StaleReason::Unreachable, list.fetched, now)
+            let reason = list.reason(StaleReason::Unreachable);
+            freshness::may_serve(policy, reason, list.fetched, now)
         });
         let asked = self.ask(&key, &wanted, &call, hurry).await;
         match asked {
@@ -54,14 +53,14 @@ impl Lists {
                 } else {
                     error
                 };
-                self.failed(&key, known.is_some(), &error);
+                self.failed(&key, known.as_deref(), &error).await;
                 Err(error)
             }
         }
     }
 
-    fn failed(&self, key: &ListKey, known: bool, error: &Error) {
-        let could_be_stale = known && freshness::stale_reason(error).is_some();
+    async fn failed(self: &Arc<Self>, key: &ListKey, known: Option<&ListRecord>, error: &Error) {
+        let could_be_stale = known.is_some() && freshness::stale_reason(error).is_some();
         if could_be_stale {
             warn!(upstream = %key.place.upstream, repository = %key.place.repository, question = %key.question,
                 reason = error.reason(), %error, "a list could not be revalidated");
@@ -69,6 +68,16 @@ impl Lists {
         if could_be_stale || matches!(error, Error::NotFound { .. }) {
             self.failures
                 .put(key.clone(), self.ctx.now(), error.clone());
+        }
+        if let Some(known) = known
+            && let Some(how) = Withdrawn::by(error)
+            && known.withdrawn != Some(how)
+            && self
+                .hot
+                .get(key)
+                .is_none_or(|now| now.fetched <= known.fetched)
+        {
+            self.put(key, known.taken_away(how)).await;
         }
     }
 
@@ -103,10 +112,19 @@ impl Lists {
         let (this, late_key, wanted) = (Arc::clone(self), key.clone(), wanted.clone());
         let asked_at = self.ctx.now();
         let late = async move {
-            let Ok(answer) = asking.await else { return };
+            let answer = asking.await;
             let current = this.known(&late_key, &wanted).await;
-            if current.is_none_or(|current| current.fetched <= asked_at) {
-                this.keep(&late_key, &wanted, answer).await;
+            if current.as_ref().is_some_and(|list| list.fetched > asked_at) {
+                return;
+            }
+            match answer {
+                Ok(answer) => {
+                    this.keep(&late_key, &wanted, answer).await;
+                }
+                Err(error) => {
+                    let error = Error::from_upstream(wanted.what(), error);
+                    this.failed(&late_key, current.as_deref(), &error).await;
+                }
             }
         };
         self.ctx.tasks.spawn_until_stop(late.in_current_span());
@@ -118,16 +136,22 @@ impl Lists {
         })
     }
 
-    /// Takes in an answer: in memory now, on disk behind it.
+    /// Takes in an answer.
     async fn keep(
         self: &Arc<Self>,
         key: &ListKey,
         wanted: &Wanted,
         answer: upstream::ListAnswer,
     ) -> Arc<ListRecord> {
-        let list = Arc::new(ListRecord::of(wanted.canonical(), answer, self.ctx.now()));
-        self.hot.insert(key.clone(), Arc::clone(&list));
+        let list = ListRecord::of(wanted.canonical(), answer, self.ctx.now());
         self.failures.forget(key);
+        self.put(key, list).await
+    }
+
+    /// Has `list` be what is known: in memory now, on disk behind the answer.
+    async fn put(self: &Arc<Self>, key: &ListKey, list: ListRecord) -> Arc<ListRecord> {
+        let list = Arc::new(list);
+        self.hot.insert(key.clone(), Arc::clone(&list));
         let (this, key, storing) = (Arc::clone(self), key.clone(), Arc::clone(&list));
         let write = async move {
             if let Err(error) = this.store(&key, &storing).await {

@@ -164,7 +164,7 @@ impl Lists {
         {
             return Some(answer);
         }
-        if freshness != Freshness::Behind {
+        if freshness != Freshness::Behind || list.withdrawn.is_some() {
             return None;
         }
         let behind = Call {
@@ -187,23 +187,27 @@ impl Lists {
     ) -> Option<ListAnswer> {
         let reason = freshness::stale_reason(failure)?;
         let list = self.known(key, wanted).await?;
+        let reason = list.reason(reason);
         freshness::may_serve(policy, reason, list.fetched, self.ctx.now())
             .then(|| self.stale(key, &list, reason))
     }
 
-    /// An upstream that has no list of tags, or takes no such question, may have the tags all the same. Referrers are
-    /// another matter: a list of ours would hide the fallback tag from their clients.
+    /// An upstream that has no list of tags, or takes no such question, may have the tags all the same; one that had a
+    /// list took it away with them. Referrers are another matter: a list of ours would hide the fallback tag from their
+    /// clients.
     async fn instead_of(
         &self,
         key: &ListKey,
         wanted: &Wanted,
         error: Error,
     ) -> Result<ListAnswer, Error> {
+        let is_gone = matches!(error, Error::NotFound { .. });
+        let is_withdrawn = is_gone && self.known(key, wanted).await.is_some();
         match (wanted, &error) {
             (
                 Wanted::Tags(query),
                 Error::NotFound { .. } | Error::Upstream(upstream::Error::Invalid { .. }),
-            ) => {
+            ) if !is_withdrawn => {
                 let built = self.local_tags(&key.place, query).await?;
                 built.ok_or(error)
             }

@@ -9,13 +9,16 @@ use serde::{Deserialize, Serialize};
 use crate::oci::MediaType;
 use crate::upstream;
 
-use super::{CacheOutcome, ListAnswer};
+use super::freshness::Withdrawn;
+use super::{CacheOutcome, ListAnswer, StaleReason};
 
 /// The record `_lists/…`: one line of JSON, a line feed, and the body as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ListRecord {
     pub(super) head: ListHead,
     pub(super) fetched: Timestamp,
+    /// What the upstream has said since, if it has.
+    pub(super) withdrawn: Option<Withdrawn>,
     pub(super) body: Bytes,
 }
 
@@ -36,6 +39,8 @@ struct FirstLine {
     #[serde(flatten)]
     head: ListHead,
     fetched: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    withdrawn: Option<Withdrawn>,
 }
 
 /// Memory of an entry besides its body, roughly.
@@ -52,8 +57,22 @@ impl ListRecord {
                 filters_applied: answer.filters_applied,
             },
             fetched,
+            withdrawn: None,
             body: answer.body,
         }
+    }
+
+    /// The same list after the upstream took it away.
+    pub(super) fn taken_away(&self, how: Withdrawn) -> Self {
+        Self {
+            withdrawn: Some(how),
+            ..self.clone()
+        }
+    }
+
+    /// Why it is served stale, where the present reason is this one.
+    pub(super) fn reason(&self, present: StaleReason) -> StaleReason {
+        Withdrawn::reason(self.withdrawn, present)
     }
 
     pub(super) fn weight(&self) -> u32 {
@@ -64,6 +83,7 @@ impl ListRecord {
         let mut bytes = serde_json::to_vec(&FirstLine {
             head: self.head.clone(),
             fetched: self.fetched,
+            withdrawn: self.withdrawn,
         })?;
         bytes.push(b'\n');
         bytes.extend_from_slice(&self.body);
@@ -80,6 +100,7 @@ impl ListRecord {
         Ok(Self {
             head: first.head,
             fetched: first.fetched,
+            withdrawn: first.withdrawn,
             body: bytes.slice(end + 1..),
         })
     }
@@ -112,6 +133,9 @@ mod tests {
         let record = ListRecord::of("tags?n=1".to_owned(), answer, Timestamp::UNIX_EPOCH);
         let read = ListRecord::from_bytes(record.to_bytes().unwrap()).unwrap();
         assert_eq!(read, record);
+        let gone = record.taken_away(Withdrawn::Gone);
+        let read = ListRecord::from_bytes(gone.to_bytes().unwrap()).unwrap();
+        assert_eq!(read, gone);
     }
 
     #[test]

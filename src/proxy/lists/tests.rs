@@ -129,6 +129,87 @@ async fn past_its_window_nothing_stale_is_served() {
     assert_eq!(tags(&world).await.unwrap_err().reason(), "unavailable");
 }
 
+#[tokio::test]
+async fn a_list_that_was_taken_down_is_not_brought_back_by_an_outage_or_a_restart() {
+    let strict = TagPolicy {
+        stale_if_gone: Duration::ZERO,
+        stale_if_denied: Duration::ZERO,
+        ..policy()
+    };
+    for (taken_down, reason) in [(not_found(), "not_found"), (denied(), "denied")] {
+        let world = World::with(&strict);
+        publish(&world, BODY);
+        tags(&world).await.unwrap();
+        world.clock.advance(MINUTE);
+        world.registry.fail_all(&taken_down);
+        assert_eq!(tags(&world).await.unwrap_err().reason(), reason);
+        world.settled().await;
+        world.clock.advance(MINUTE);
+        world.registry.fail_all(&unavailable());
+        assert_eq!(tags(&world).await.unwrap_err().reason(), "unavailable");
+        let world = world.restarted(&strict);
+        world.registry.fail_all(&unavailable());
+        assert_eq!(tags(&world).await.unwrap_err().reason(), "unavailable");
+
+        let world = world.restarted(&policy());
+        world.registry.fail_all(&unavailable());
+        let answer = tags(&world).await.unwrap();
+        let expected = if reason == "denied" {
+            StaleReason::Denied
+        } else {
+            StaleReason::Gone
+        };
+        assert_eq!(answer.outcome, CacheOutcome::Stale(expected));
+
+        let world = world.restarted(&strict);
+        world.registry.mend();
+        publish(&world, "{}");
+        assert_eq!(tags(&world).await.unwrap().body, &b"{}"[..]);
+        world.settled().await;
+        world.clock.advance(MINUTE);
+        world.registry.fail_all(&unavailable());
+        assert_eq!(tags(&world).await.unwrap().body, &b"{}"[..], "it is back");
+    }
+}
+
+#[tokio::test]
+async fn the_stored_tags_are_no_list_in_place_of_one_that_was_taken_down() {
+    let world = with_tags(&["a", "b"]).await;
+    publish(&world, BODY);
+    tags(&world).await.unwrap();
+    world.settled().await;
+    let strict = TagPolicy {
+        stale_if_gone: Duration::ZERO,
+        ..policy()
+    };
+    let world = world.restarted(&strict);
+    world.clock.advance(MINUTE);
+    world.registry.fail_all(&not_found());
+    for _ in 0..2 {
+        assert_eq!(tags(&world).await.unwrap_err().reason(), "not_found");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_down_that_is_told_late_is_kept_too() {
+    let strict = TagPolicy {
+        stale_if_gone: Duration::ZERO,
+        ..policy()
+    };
+    let world = World::with(&strict);
+    publish(&world, BODY);
+    tags(&world).await.unwrap();
+    world.clock.advance(MINUTE);
+    world.registry.hold();
+    assert_eq!(tags(&world).await.unwrap().body, BODY.as_bytes());
+    world.registry.fail_all(&not_found());
+    world.registry.release();
+    world.settled().await;
+    world.clock.advance(MINUTE);
+    world.registry.fail_all(&unavailable());
+    assert_eq!(tags(&world).await.unwrap_err().reason(), "unavailable");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_upstream_gets_a_stale_answer_and_its_late_one_is_kept() {
     let world = World::new();

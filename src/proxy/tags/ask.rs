@@ -11,10 +11,9 @@ use crate::flight::ports::BoxFuture;
 use crate::oci::{Digest, Reference};
 use crate::upstream::{self, Call, ManifestHead};
 
-use super::record::{Entry, TagRecord, Withdrawn};
-use super::{
-    CacheOutcome, Error, Found, Freshness, Held, StaleReason, TagKey, Tags, What, freshness,
-};
+use super::freshness::{self, Freshness, Withdrawn};
+use super::record::{Entry, TagRecord};
+use super::{CacheOutcome, Error, Found, Held, StaleReason, TagKey, Tags, What};
 
 type Asking = BoxFuture<'static, Result<Found, Error>>;
 

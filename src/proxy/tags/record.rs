@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use crate::config::TagPolicy;
 use crate::oci::{Digest, MediaType};
 
+use super::StaleReason;
+use super::freshness::{self, Freshness, Withdrawn};
 use super::whole::Whole;
-use super::{Error, Freshness, StaleReason, freshness};
 
 /// The record `_tags/<tag>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,39 +51,10 @@ impl TagRecord {
     }
 }
 
-/// How an upstream takes a tag away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::proxy) enum Withdrawn {
-    /// It has it no longer.
-    Gone,
-    /// It shows it to us no longer.
-    Denied,
-}
-
-impl Withdrawn {
-    /// What a failure says of the tag; nothing where the upstream did not get to it.
-    pub(super) fn by(failure: &Error) -> Option<Self> {
-        match freshness::stale_reason(failure)? {
-            StaleReason::Gone => Some(Self::Gone),
-            StaleReason::Denied => Some(Self::Denied),
-            _ => None,
-        }
-    }
-}
-
 impl TagRecord {
     /// Why the tag is served stale, where the present reason is this one.
     pub(super) fn reason(&self, present: StaleReason) -> StaleReason {
-        match (present, self.withdrawn) {
-            (StaleReason::Unreachable | StaleReason::RateLimited, Some(Withdrawn::Gone)) => {
-                StaleReason::Gone
-            }
-            (StaleReason::Unreachable | StaleReason::RateLimited, Some(Withdrawn::Denied)) => {
-                StaleReason::Denied
-            }
-            _ => present,
-        }
+        Withdrawn::reason(self.withdrawn, present)
     }
 }
 

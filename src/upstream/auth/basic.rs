@@ -5,8 +5,9 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
+use super::Authenticator;
 use super::credentials::{Fingerprint, Login};
-use super::{Authenticator, logins};
+use super::logins::{Refusal, Rest, Shown};
 use crate::oci::RepoName;
 use crate::upstream::Error;
 
@@ -73,41 +74,41 @@ impl Authenticator {
             ),
             ours: true,
         })?;
-        for key in basic_keys(repository, &header) {
-            self.logins
-                .admit(&key)
-                .map_err(|rest| self.login_rests(rest))?;
-        }
+        self.logins
+            .admit(&shown(repository, &header))
+            .map_err(|rest| self.login_rests(rest))?;
         Ok(header)
     }
 
     /// Notes that the `Basic` header `sent` was refused for `repository`.
     pub(super) fn basic_refused(&self, repository: &RepoName, sent: &HeaderValue) {
-        let [own, all] = basic_keys(repository, sent);
-        self.login_failed(own, 0);
-        self.login_failed(all, TOLERATED);
+        self.login_failed(&shown(repository, sent), Refusal::Unclear);
     }
 
     /// Notes that the `Basic` header `sent` was good enough for `repository`.
     pub(super) fn basic_accepted(&self, repository: &RepoName, sent: &HeaderValue) {
-        for key in basic_keys(repository, sent) {
-            self.login_accepted(key);
-        }
+        self.login_accepted(&shown(repository, sent));
     }
 
-    /// Notes a refusal of our login; `tolerated` as in [`logins::Logins::refused`].
-    pub(super) fn login_failed(&self, key: logins::Key, tolerated: u32) {
-        if let Some(rest) = self.logins.refused(key, tolerated) {
-            tracing::warn!(
-                upstream = %self.upstream.name, for_s = rest.as_secs(),
+    /// Notes a refusal of our login.
+    pub(super) fn login_failed(&self, shown: &Shown, refusal: Refusal) {
+        let upstream = &self.upstream.name;
+        match self.logins.refused(shown, refusal) {
+            Some(Rest::Everywhere(rest)) => tracing::warn!(
+                %upstream, for_s = rest.as_secs(),
                 "our login is refused, it is not tried again for a while"
-            );
+            ),
+            Some(Rest::Here(rest)) => tracing::warn!(
+                %upstream, place = shown.place(), for_s = rest.as_secs(),
+                "our login is refused for this, it is not tried there again for a while"
+            ),
+            None => {}
         }
     }
 
     /// Notes that our login was accepted.
-    pub(super) fn login_accepted(&self, key: logins::Key) {
-        if self.logins.accepted(key) {
+    pub(super) fn login_accepted(&self, shown: &Shown) {
+        if self.logins.accepted(shown) {
             tracing::info!(upstream = %self.upstream.name, "our login is accepted again");
         }
     }
@@ -137,12 +138,7 @@ impl Authenticator {
     }
 }
 
-/// Where the rest of a refused `Basic` login is kept: for the repository alone, since some registries answer a forbidden
-/// one with `401`, and then the others must not rest with it; and for all of them, when several are refused.
-fn basic_keys(repository: &RepoName, header: &HeaderValue) -> [logins::Key; 2] {
-    let login = Fingerprint::of_header(header);
-    [repository.as_str(), ""].map(|place| logins::Key::new(place, &login))
+/// The `Basic` login in `header` as it is shown to the registry itself.
+fn shown(repository: &RepoName, header: &HeaderValue) -> Shown {
+    Shown::new("", repository.as_str(), &Fingerprint::of_header(header))
 }
-
-/// Repositories that may be refused in a row before the login rests for all.
-const TOLERATED: u32 = 2;

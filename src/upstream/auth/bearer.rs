@@ -4,9 +4,11 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::credentials::Login;
+use super::logins::{Refusal, Shown};
 use super::token::{Plan, Token};
 use super::tokens::{NoToken, Refused};
-use super::{Authenticator, logins, realm, tokens};
+use super::{Authenticator, realm, tokens};
+use crate::config::Upstream;
 use crate::oci::RepoName;
 use crate::upstream::Error;
 
@@ -37,21 +39,11 @@ impl Authenticator {
                 outcome = again.await;
             }
         }
-        outcome.map_err(|none| match none {
-            NoToken::Failed(error) | NoToken::Resting(error) => error,
-            NoToken::JustRefused => Error::Denied {
-                message: format!(
-                    "upstream {} refuses the token that it gave for {repository}: it does not exist there, or may not be \
-                     pulled with what credentials are set",
-                    self.upstream.name
-                ),
-                ours: false,
-            },
-        })
+        outcome.map_err(|none| no_token(none, &self.upstream, repository))
     }
 
     /// A token for `plan` and `login` from what is in hand, or else from the realm.
-    async fn token_for(
+    pub(super) async fn token_for(
         &self,
         plan: &Plan,
         login: Option<&Login>,
@@ -70,20 +62,25 @@ impl Authenticator {
         login: Option<&Login>,
         deadline: Instant,
     ) -> Result<Token, NoToken> {
-        let place = realm::host_port(&plan.realm.url);
-        let key = login.map(|login| logins::Key::new(place, login.fingerprint()));
-        if let Some(Err(rest)) = key.as_ref().map(|key| self.logins.admit(key)) {
+        let service = realm::host_port(&plan.realm.url);
+        let shown =
+            login.map(|login| Shown::new(service, plan.scopes.joined(), login.fingerprint()));
+        if let Some(Err(rest)) = shown.as_ref().map(|shown| self.logins.admit(shown)) {
             return Err(NoToken::Resting(self.login_rests(rest)));
         }
         let outcome = self.exchange_token(plan, login, deadline).await;
         let label = outcome.as_ref().map_or_else(Error::reason, |_| "ok");
         let upstream = self.upstream.name.as_str();
         self.metrics.upstream.token_exchange(upstream, label);
-        match (&outcome, key) {
-            (Ok(_), Some(key)) => self.login_accepted(key),
-            (Err(Error::Denied { ours: true, .. }), Some(key)) => self.login_failed(key, 0),
-            (Err(Error::Denied { ours: false, .. }), Some(key)) => {
-                self.login_failed(key, TOLERATED);
+        match (&outcome, &shown) {
+            (Ok(_), Some(shown)) => self.login_accepted(shown),
+            (Err(Error::Denied { ours, .. }), Some(shown)) => {
+                let refusal = if *ours {
+                    Refusal::Unknown
+                } else {
+                    Refusal::Forbidden
+                };
+                self.login_failed(shown, refusal);
             }
             _ => {}
         }
@@ -102,5 +99,17 @@ impl Authenticator {
     }
 }
 
-/// A `403` of a token service is about a repository, unless a login that was never accepted gets one after the other.
-const TOLERATED: u32 = 2;
+/// Why there is no token for `repository`, as an error.
+pub(super) fn no_token(none: NoToken, upstream: &Upstream, repository: &RepoName) -> Error {
+    match none {
+        NoToken::Failed(error) | NoToken::Resting(error) => error,
+        NoToken::JustRefused => Error::Denied {
+            message: format!(
+                "upstream {} refuses the token that it gave for {repository}: it does not exist there, or may not be \
+                 pulled with what credentials are set",
+                upstream.name
+            ),
+            ours: false,
+        },
+    }
+}

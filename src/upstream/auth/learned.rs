@@ -1,5 +1,6 @@
 //! What the registry has taught us, so that the next request need not be refused first.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use moka::policy::EvictionPolicy;
@@ -7,6 +8,7 @@ use moka::sync::Cache;
 use parking_lot::Mutex;
 
 use super::challenge::Bearer;
+use super::guest::Place;
 use super::token::Plan;
 use crate::oci::RepoName;
 
@@ -15,6 +17,8 @@ use crate::oci::RepoName;
 pub(super) struct Learned {
     /// Repositories whose token we know how to get, because we got one.
     plans: Cache<RepoName, Arc<Plan>>,
+    /// The same of the registries that redirects led to.
+    guests: Cache<Place, Arc<Plan>>,
     last: Mutex<Last>,
 }
 
@@ -30,10 +34,8 @@ impl Learned {
     /// Nothing.
     pub(super) fn new() -> Self {
         Self {
-            plans: Cache::builder()
-                .max_capacity(MAX_PLANS)
-                .eviction_policy(EvictionPolicy::lru())
-                .build(),
+            plans: plans(),
+            guests: plans(),
             last: Mutex::default(),
         }
     }
@@ -76,6 +78,28 @@ impl Learned {
     pub(super) fn forget(&self, repository: &RepoName) {
         self.plans.invalidate(repository);
     }
+
+    /// How to get a token for a registry that redirects led to.
+    pub(super) fn guest(&self, place: &Place) -> Option<Arc<Plan>> {
+        self.guests.get(place)
+    }
+
+    /// Notes that `plan` gave a token for a registry that redirects led to.
+    pub(super) fn guest_wants_token(&self, place: Place, plan: Plan) {
+        self.guests.insert(place, Arc::new(plan));
+    }
+
+    /// Forgets how to get a token for a registry that redirects led to.
+    pub(super) fn forget_guest(&self, place: &Place) {
+        self.guests.invalidate(place);
+    }
+}
+
+fn plans<K: Hash + Eq + Send + Sync + 'static>() -> Cache<K, Arc<Plan>> {
+    Cache::builder()
+        .max_capacity(MAX_PLANS)
+        .eviction_policy(EvictionPolicy::lru())
+        .build()
 }
 
 const MAX_PLANS: u64 = 4096;

@@ -6,11 +6,13 @@
 //!
 //! The way of a pull: [`Authenticator::authorization`] gives what is known to be wanted; a refusal goes to
 //! [`Authenticator::challenged`], which gives one header to try again with; a second one to [`Authenticator::denied`].
+//! What a redirect leads to is met as a guest, with no more than it gives to anybody.
 
 mod basic;
 mod bearer;
 mod challenge;
 mod credentials;
+mod guest;
 mod learned;
 mod logins;
 mod realm;

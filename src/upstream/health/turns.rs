@@ -8,8 +8,10 @@ use tokio::time::{Instant, timeout_at};
 /// What a request takes of the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::upstream) enum Load {
-    /// A manifest, a list, a `HEAD`: over soon.
+    /// A manifest, a `HEAD`: over soon.
     Small,
+    /// A list: over soon too, and taken whole into memory however long it is.
+    List,
     /// The bytes of a blob, as fast as they come.
     Body,
     /// The bytes of a blob on their way past the store to one client, as fast as that takes them.
@@ -21,6 +23,7 @@ pub(in crate::upstream) enum Load {
 #[derive(Debug)]
 pub(in crate::upstream) struct Turns {
     small: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
     passing: Arc<Semaphore>,
 }
@@ -34,7 +37,9 @@ pub(in crate::upstream) struct Turn {
 
 /// At 50 ms each, 1,280 a second; registries call less than that an attack.
 const SMALL: usize = 64;
-/// With the small ones 256 sockets for an upstream: a fourth of the descriptors that a process commonly may have.
+/// At the 16 MiB that a list may have, 128 MiB.
+const LISTS: usize = 8;
+/// With the small ones and the lists some 264 sockets for an upstream: a fourth of the descriptors that a process commonly may have.
 const BODIES: usize = 192;
 /// What passes by is asked for once per client, and costs a client's socket too: half as many again.
 const PASSING: usize = 96;
@@ -43,6 +48,7 @@ impl Default for Turns {
     fn default() -> Self {
         Self {
             small: Arc::new(Semaphore::new(SMALL)),
+            lists: Arc::new(Semaphore::new(LISTS)),
             bodies: Arc::new(Semaphore::new(BODIES)),
             passing: Arc::new(Semaphore::new(PASSING)),
         }
@@ -61,6 +67,7 @@ impl Turns {
     pub(in crate::upstream) fn most(load: Load) -> usize {
         match load {
             Load::Small => SMALL,
+            Load::List => LISTS,
             Load::Body => BODIES,
             Load::Passing => PASSING,
         }
@@ -69,6 +76,7 @@ impl Turns {
     fn of(&self, load: Load) -> &Arc<Semaphore> {
         match load {
             Load::Small => &self.small,
+            Load::List => &self.lists,
             Load::Body => &self.bodies,
             Load::Passing => &self.passing,
         }

@@ -10,6 +10,7 @@ use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
 use super::Origin;
+use super::lane::Lane;
 use super::pool::{Http1, Pool, Seat};
 
 /// A body nobody wants is read to its end if it is no longer than this, to keep its connection.
@@ -21,7 +22,10 @@ pub(super) enum Occupied {
     /// The whole connection.
     Connection(Lease),
     /// One of the streams of a connection.
-    Stream(#[expect(dead_code, reason = "counts by being held")] Seat),
+    Stream(
+        #[expect(dead_code, reason = "counts by being held")] Seat,
+        #[expect(dead_code, reason = "counts by being held")] Lane,
+    ),
 }
 
 /// An HTTP/1.1 connection that is busy with a body.

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::{AddressRule, Reach};
 use super::proxies::{HttpProxy, Proxies, ProxyEnvironment, ProxyError, open_tunnel};
+use super::resolver::Share;
 use super::shortage::{is_shortage_at, kind_of, shortage};
 use super::{Network, Origin, Tls};
 use crate::config;
@@ -35,6 +36,8 @@ pub(in crate::upstream) struct Connector {
     /// For everybody else, who must not see it.
     foreign_tls: Arc<Tls>,
     rule: AddressRule,
+    /// For the names that the upstream sends us to.
+    foreign_names: Share,
     /// For name, socket, proxy and TLS together.
     timeout: Duration,
 }
@@ -80,6 +83,7 @@ impl Connector {
             upstream: upstream.name.clone(),
             proxies: Proxies::new(&upstream.proxy, environment)?,
             rule: AddressRule::new(&home, upstream.allow_private),
+            foreign_names: Share::foreign(),
             home,
             network,
             tls,
@@ -128,7 +132,10 @@ impl Connector {
                 format!("{target} cannot be reached through the proxy {name}: {error}"),
             )
         };
-        let addresses = self.resolve(&proxy.origin).await.map_err(failed)?;
+        let addresses = self
+            .resolve(&Share::whole(), &proxy.origin)
+            .await
+            .map_err(failed)?;
         let (mut stream, _) = self.open_any(addresses).await.map_err(failed)?;
         if target.is_https() {
             open_tunnel(&mut stream, proxy, target)
@@ -143,8 +150,11 @@ impl Connector {
             let message = format!("{target} cannot be reached: {error}");
             Failure::unavailable(kind_of(&error), message)
         };
-        let mut addresses = self.resolve(target).await.map_err(failed)?;
-        if *target != self.home {
+        let whole = Share::whole();
+        let is_home = *target == self.home;
+        let share = if is_home { &whole } else { &self.foreign_names };
+        let mut addresses = self.resolve(share, target).await.map_err(failed)?;
+        if !is_home {
             let mut refused = Ok(());
             addresses.retain(|address| {
                 let verdict = self.check(target, Reach::of(address.ip()));
@@ -157,7 +167,7 @@ impl Connector {
             }
         }
         let (stream, address) = self.open_any(addresses).await.map_err(failed)?;
-        if *target == self.home {
+        if is_home {
             self.rule.found_home_at(address.ip());
         }
         Ok(stream)
@@ -184,11 +194,11 @@ impl Connector {
         ))
     }
 
-    async fn resolve(&self, origin: &Origin) -> io::Result<Vec<SocketAddr>> {
+    async fn resolve(&self, share: &Share, origin: &Origin) -> io::Result<Vec<SocketAddr>> {
         let port = origin.port();
         match (origin.literal_ip(), origin.name()) {
             (Some(ip), _) => Ok(vec![SocketAddr::new(ip, port)]),
-            (None, Some(name)) => self.network.resolve(name, port).await,
+            (None, Some(name)) => self.network.resolve(share, name, port).await,
             (None, None) => Ok(Vec::new()),
         }
     }

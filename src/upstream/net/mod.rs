@@ -6,6 +6,7 @@
 mod address;
 mod body;
 mod connect;
+mod lane;
 mod network;
 mod origin;
 mod pool;
@@ -20,4 +21,6 @@ pub(super) use network::{Network, SystemNetwork};
 pub(super) use origin::{Origin, without_secrets};
 pub(super) use pool::{Outgoing, Pool};
 pub(super) use proxies::{ProxyEnvironment, ProxyError};
+#[cfg(test)]
+pub(super) use resolver::Share;
 pub(super) use tls::{SystemRoots, Tls};

@@ -6,14 +6,15 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
-use super::resolver::Resolver;
+use super::resolver::{Resolver, Share};
 use crate::upstream::exchange::BoxFuture;
 
 /// Resolves names and opens sockets.
 pub(in crate::upstream) trait Network: fmt::Debug + Send + Sync {
-    /// The addresses of `host`, best first.
+    /// The addresses of `host`, best first; the look-up counts in `share` until it ends.
     fn resolve<'a>(
         &'a self,
+        share: &'a Share,
         host: &'a str,
         port: u16,
     ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
@@ -36,10 +37,11 @@ impl SystemNetwork {
 impl Network for SystemNetwork {
     fn resolve<'a>(
         &'a self,
+        share: &'a Share,
         host: &'a str,
         port: u16,
     ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        Box::pin(self.0.resolve(host, port))
+        Box::pin(self.0.resolve(share, host, port))
     }
 
     fn open(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {

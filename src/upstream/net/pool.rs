@@ -1,4 +1,4 @@
-//! Connections kept for the next request: many for HTTP/1.1, one for HTTP/2, per origin.
+//! Connections kept for the next request: many for HTTP/1.1, one of each width for HTTP/2, per origin.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -18,6 +18,7 @@ use url::Url;
 
 use super::body::{Body, Lease, Occupied, causes};
 use super::connect::{Connector, Established};
+use super::lane::{Lane, Lanes, Width};
 use super::proxies::HttpProxy;
 use super::{Origin, without_secrets};
 use crate::runtime::Tasks;
@@ -28,9 +29,8 @@ use crate::upstream::failure::{Failure, Kind};
 const MAX_IDLE: usize = 32;
 const IDLE_TIME: Duration = Duration::from_secs(45);
 
-/// HTTP/2 windows: each stream may be this far ahead of its reader. The connection's is as large as one can be, since
-/// streams that nobody reads would use up a smaller one and halt all others.
-const STREAM_WINDOW: u32 = 2 << 20;
+/// The HTTP/2 connection's window is as large as one can be, since streams that nobody reads would use up a smaller one
+/// and halt all others. What may wait in memory is bounded by the streams' own windows, see [`super::lane`].
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const FRAME_SIZE: u32 = 64 << 10;
 
@@ -56,6 +56,8 @@ pub(in crate::upstream) struct Outgoing {
     pub(in crate::upstream) headers: HeaderMap,
     /// Its body; empty for `GET` and `HEAD`.
     pub(in crate::upstream) body: Bytes,
+    /// Whether its answer may be as long as a blob, and is read no faster than somebody takes it.
+    pub(in crate::upstream) is_bulk: bool,
 }
 
 /// Sends requests of one upstream URL and keeps the connections.
@@ -64,6 +66,7 @@ pub(in crate::upstream) struct Pool {
     connector: Connector,
     pub(super) tasks: Tasks,
     slots: Mutex<HashMap<Origin, Slot>>,
+    lanes: Lanes,
     /// Whether the task that closes idle connections runs.
     kept: AtomicBool,
 }
@@ -72,6 +75,8 @@ pub(in crate::upstream) struct Pool {
 struct Slot {
     idle: Vec<Idle>,
     http2: Vec<Http2>,
+    /// Held by the one that opens a further HTTP/2 connection: those who wait can use it too.
+    opening: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -91,6 +96,7 @@ pub(super) struct Http1 {
 #[derive(Debug, Clone)]
 struct Http2 {
     sender: http2::SendRequest<Full<Bytes>>,
+    width: Width,
     seat: Seat,
 }
 
@@ -101,7 +107,7 @@ pub(super) struct Seat(Arc<()>);
 #[derive(Debug)]
 enum Line {
     Http1(Http1),
-    Http2(Http2),
+    Http2(Http2, Lane),
 }
 
 impl Pool {
@@ -111,6 +117,7 @@ impl Pool {
             connector,
             tasks,
             slots: Mutex::default(),
+            lanes: Lanes::default(),
             kept: AtomicBool::new(false),
         })
     }
@@ -125,7 +132,8 @@ impl Pool {
         let shown = without_secrets(&request.url);
         let origin = Origin::of(&request.url)
             .ok_or_else(|| Error::invalid(format!("{shown} is neither http nor https")))?;
-        if let Some(line) = self.take(&origin) {
+        let lane = self.lanes.choose(request.is_bulk);
+        if let Some(line) = self.take(&origin, &lane) {
             match self.exchange(&origin, line, request, deadline).await? {
                 Ok(response) => return Ok(response),
                 Err(error) if error.is_parse() => return Err(broken(&origin, &error)),
@@ -136,7 +144,7 @@ impl Pool {
             }
         }
         let began = Instant::now();
-        let line = timeout_at(deadline, self.connect(&origin)).await;
+        let line = timeout_at(deadline, self.open(&origin, &lane)).await;
         let line = line.map_err(|_| {
             let message = format!("{origin} took no connection in time");
             Failure::unavailable(timed_out(began, Kind::Unreachable), message)
@@ -173,9 +181,9 @@ impl Pool {
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Body>, hyper::Error> {
         let (answer, occupied) = match line {
-            Line::Http2(mut line) => {
+            Line::Http2(mut line, lane) => {
                 let answer = line.sender.send_request(request).await;
-                (answer, Occupied::Stream(line.seat))
+                (answer, Occupied::Stream(line.seat, lane))
             }
             Line::Http1(mut line) => {
                 let answer = line.sender.send_request(request).await;
@@ -198,11 +206,11 @@ impl Pool {
     }
 
     /// A kept connection that seems to be alive.
-    fn take(&self, origin: &Origin) -> Option<Line> {
+    fn take(&self, origin: &Origin, lane: &Lane) -> Option<Line> {
         let mut slots = self.slots.lock();
         let slot = slots.get_mut(origin)?;
-        if let Some(line) = slot.http2.iter().find(|line| line.has_room()) {
-            return Some(Line::Http2(line.clone()));
+        if let Some(line) = slot.http2.iter().find(|line| line.has_room(lane)) {
+            return Some(Line::Http2(line.clone(), lane.clone()));
         }
         slot.drop_old();
         let line = slot.idle.pop().map(|idle| Line::Http1(idle.line));
@@ -212,7 +220,27 @@ impl Pool {
         line
     }
 
-    async fn connect(self: &Arc<Self>, origin: &Origin) -> Result<Line, Failure> {
+    /// What to hold while opening a further HTTP/2 connection; `None` where there is none yet.
+    fn opening(&self, origin: &Origin) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        let slots = self.slots.lock();
+        let slot = slots.get(origin)?;
+        let is_known = slot.http2.iter().any(|line| !line.sender.is_closed());
+        is_known.then(|| Arc::clone(&slot.opening))
+    }
+
+    /// A fresh connection. Where the origin is known to speak HTTP/2, one opens it for all who want one.
+    async fn open(self: &Arc<Self>, origin: &Origin, lane: &Lane) -> Result<Line, Failure> {
+        let Some(opening) = self.opening(origin) else {
+            return self.connect(origin, lane).await;
+        };
+        let _turn = opening.lock().await;
+        match self.take(origin, lane) {
+            Some(line) => Ok(line),
+            None => self.connect(origin, lane).await,
+        }
+    }
+
+    async fn connect(self: &Arc<Self>, origin: &Origin, lane: &Lane) -> Result<Line, Failure> {
         self.keep();
         let failed = |error: hyper::Error| {
             let message = format!("{origin} does not speak HTTP: {}", causes(&error));
@@ -225,9 +253,10 @@ impl Pool {
         } = self.connector.connect(origin).await?;
         let io = TokioIo::new(stream);
         if http2 {
+            let width = lane.width();
             let (sender, driver) = http2::Builder::new(Executor(self.tasks.clone()))
                 .timer(TokioTimer::new())
-                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_stream_window_size(width.window())
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_frame_size(FRAME_SIZE)
                 .keep_alive_interval(PING_INTERVAL)
@@ -238,17 +267,18 @@ impl Pool {
             self.drive(origin, driver);
             let line = Http2 {
                 sender,
+                width,
                 seat: Seat::default(),
             };
             if !self.tasks.stopping().is_cancelled() {
                 let mut slots = self.slots.lock();
                 let kept = &mut slots.entry(origin.clone()).or_default().http2;
                 // Of several that were made at once, one is enough.
-                if !kept.iter().any(Http2::has_room) {
+                if !kept.iter().any(|line| line.has_room(lane)) {
                     kept.push(line.clone());
                 }
             }
-            Ok(Line::Http2(line))
+            Ok(Line::Http2(line, lane.clone()))
         } else {
             let (sender, driver) = http1::handshake(io).await.map_err(failed)?;
             self.drive(origin, driver);
@@ -322,9 +352,13 @@ impl Slot {
     fn drop_old(&mut self) {
         self.idle
             .retain(|idle| !idle.line.sender.is_closed() && idle.since.elapsed() < IDLE_TIME);
-        let mut has_idle = false;
+        let mut idle = Vec::new();
         self.http2.retain(|line| {
-            let is_spare = line.seat.taken() == 0 && std::mem::replace(&mut has_idle, true);
+            let is_idle = line.seat.taken() == 0;
+            let is_spare = is_idle && idle.contains(&line.width);
+            if is_idle {
+                idle.push(line.width);
+            }
             !line.sender.is_closed() && !is_spare
         });
     }
@@ -335,8 +369,8 @@ impl Slot {
 }
 
 impl Http2 {
-    fn has_room(&self) -> bool {
-        !self.sender.is_closed() && self.seat.taken() < MAX_STREAMS
+    fn has_room(&self, lane: &Lane) -> bool {
+        lane.takes(self.width) && !self.sender.is_closed() && self.seat.taken() < MAX_STREAMS
     }
 }
 
@@ -381,7 +415,7 @@ fn assemble(
     };
     let target = &request.url[url::Position::BeforePath..url::Position::AfterQuery];
     let whole = match line {
-        Line::Http2(_) => true,
+        Line::Http2(..) => true,
         Line::Http1(line) => line.forwarder.is_some(),
     };
     let uri: Uri = if whole {

@@ -1,7 +1,6 @@
 //! A registry that does as it is told, a network that leads to it, and certificates.
 
-use std::collections::HashMap;
-
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::runtime::Tasks;
 use crate::upstream::exchange::BoxFuture;
-use crate::upstream::net::Network;
+use crate::upstream::net::{Network, Share};
 
 /// A request as the fake saw it.
 #[derive(Debug, Clone)]
@@ -115,7 +114,8 @@ impl Answer {
         self
     }
 
-    fn into_response(self) -> Response<UnsyncBoxBody<Bytes, io::Error>> {
+    /// The response; `whole` counts the bodies whose last byte was taken.
+    fn into_response(self, whole: Arc<AtomicUsize>) -> Response<UnsyncBoxBody<Bytes, io::Error>> {
         let mut response = Response::builder().status(self.status);
         let has_length = self
             .headers
@@ -127,7 +127,14 @@ impl Answer {
         for (name, value) in self.headers.iter().filter(|(name, _)| *name != "no-length") {
             response = response.header(*name, value);
         }
-        let bytes = (!self.body.is_empty()).then(|| Ok(Frame::data(Bytes::from(self.body))));
+        let mut left = Bytes::from(self.body);
+        let bytes = std::iter::from_fn(move || {
+            let chunk = left.split_to(left.len().min(CHUNK));
+            if left.is_empty() && !chunk.is_empty() {
+                whole.fetch_add(1, Ordering::SeqCst);
+            }
+            (!chunk.is_empty()).then(|| Ok(Frame::data(chunk)))
+        });
         let rest = match self.then {
             Then::Break => stream::once(async {
                 // Lets what came before reach the socket.
@@ -143,6 +150,9 @@ impl Answer {
     }
 }
 
+/// Most bytes of a body that are given out at once.
+const CHUNK: usize = 64 << 10;
+
 type Handler = Arc<dyn Fn(&Seen) -> Answer + Send + Sync>;
 
 /// A server on loopback.
@@ -150,6 +160,7 @@ pub(super) struct Fake {
     pub(super) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     connections: Arc<AtomicUsize>,
+    whole: Arc<AtomicUsize>,
     _tasks: StopOnDrop,
 }
 
@@ -179,12 +190,17 @@ impl Fake {
         let address = listener.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let connections: Arc<AtomicUsize> = Arc::default();
+        let whole: Arc<AtomicUsize> = Arc::default();
+        let log = Log {
+            seen: Arc::clone(&seen),
+            whole: Arc::clone(&whole),
+        };
         let tasks = Tasks::new();
-        let (log, count, group) = (Arc::clone(&seen), Arc::clone(&connections), tasks.clone());
+        let (count, group) = (Arc::clone(&connections), tasks.clone());
         tasks.spawn_until_stop(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let connection = count.fetch_add(1, Ordering::SeqCst);
-                let (tls, log, handler) = (tls.clone(), Arc::clone(&log), Arc::clone(&handler));
+                let (tls, log, handler) = (tls.clone(), log.clone(), Arc::clone(&handler));
                 group.spawn_until_stop(async move {
                     match tls {
                         None => serve(stream, connection, log, handler).await,
@@ -201,8 +217,14 @@ impl Fake {
             address,
             seen,
             connections,
+            whole,
             _tasks: StopOnDrop(tasks),
         }
+    }
+
+    /// Bodies so far whose last byte was taken.
+    pub(super) fn sent_whole(&self) -> usize {
+        self.whole.load(Ordering::SeqCst)
     }
 
     /// All requests so far.
@@ -221,7 +243,14 @@ impl Fake {
     }
 }
 
-async fn serve<S>(stream: S, connection: usize, log: Arc<Mutex<Vec<Seen>>>, handler: Handler)
+/// What a server keeps of what happens.
+#[derive(Clone)]
+struct Log {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    whole: Arc<AtomicUsize>,
+}
+
+async fn serve<S>(stream: S, connection: usize, log: Log, handler: Handler)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -235,13 +264,14 @@ where
             connection,
             turn: turn.fetch_add(1, Ordering::SeqCst),
         };
-        log.lock().push(seen.clone());
+        log.seen.lock().push(seen.clone());
         let answer = handler(&seen);
+        let whole = Arc::clone(&log.whole);
         async move {
             match answer.then {
                 Then::NoAnswer => Err(io::Error::other("no answer")),
                 Then::NeverAnswer => std::future::pending().await,
-                _ => Ok(answer.into_response()),
+                _ => Ok(answer.into_response(whole)),
             }
         }
     });
@@ -257,9 +287,21 @@ pub(super) struct FakeNetwork {
     names: Arc<Mutex<HashMap<String, Vec<IpAddr>>>>,
     hosts: Arc<Mutex<HashMap<IpAddr, Option<SocketAddr>>>>,
     opened: Arc<Mutex<Vec<SocketAddr>>>,
+    hanging: Arc<Mutex<HashSet<String>>>,
+    stuck: Arc<AtomicUsize>,
 }
 
 impl FakeNetwork {
+    /// Lets the look-up of `name` never end.
+    pub(super) fn hang(&self, name: &str) {
+        self.hanging.lock().insert(name.to_owned());
+    }
+
+    /// How many look-ups that never end were begun.
+    pub(super) fn stuck(&self) -> usize {
+        self.stuck.load(Ordering::SeqCst)
+    }
+
     /// Lets `name` have the address `ip`, where `fake` answers on every port.
     pub(super) fn host(&self, name: &str, ip: &str, fake: SocketAddr) {
         self.add(name, ip, Some(fake));
@@ -289,15 +331,24 @@ impl FakeNetwork {
 impl Network for FakeNetwork {
     fn resolve<'a>(
         &'a self,
+        share: &'a Share,
         host: &'a str,
         port: u16,
     ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        let hangs = self.hanging.lock().contains(host);
         let found = self.names.lock().get(host).cloned().unwrap_or_default();
         let found = found
             .into_iter()
             .map(|ip| SocketAddr::new(ip, port))
             .collect();
-        Box::pin(async move { Ok(found) })
+        Box::pin(async move {
+            let _part = share.take().await?;
+            if hangs {
+                self.stuck.fetch_add(1, Ordering::SeqCst);
+                std::future::pending::<()>().await;
+            }
+            Ok(found)
+        })
     }
 
     fn open(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {

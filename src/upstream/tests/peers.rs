@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::fakes::Fake;
+use super::fakes::{Authority, Fake};
 use super::*;
 
 /// Most bytes that we and the sockets between may have taken of what has no end.
@@ -22,14 +22,16 @@ struct Endless {
 }
 
 impl Endless {
-    async fn start(start: &'static str, more: String) -> Self {
+    async fn start(start: impl Into<String>, more: String) -> Self {
+        let start: Arc<str> = start.into().into();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let (address, tasks) = (listener.local_addr().unwrap(), Tasks::new());
         let sent = Arc::<AtomicU64>::default();
         let (count, group) = (Arc::clone(&sent), tasks.clone());
         tasks.spawn_until_stop(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (count, more) = (Arc::clone(&count), more.clone());
+                let (count, start) = (Arc::clone(&count), Arc::clone(&start));
+                let more = more.clone();
                 group.spawn_until_stop(async move {
                     let mut head = [0; 1024];
                     let _ = stream.read(&mut head).await;
@@ -77,6 +79,44 @@ async fn heads_without_end_are_an_error() {
         let sent = registry.sent.load(Ordering::SeqCst);
         assert!(sent < BOUNDED, "{sent}");
     }
+}
+
+#[tokio::test]
+async fn chunks_and_trailers_without_end_are_an_error() {
+    for (start, more) in [
+        ("0\r\nx-first: 1\r\n", "x-more: and more\r\n".repeat(1000)),
+        ("0\r\nx-first: ", "x".repeat(64 * 1024)),
+        ("5;", "x".repeat(64 * 1024)),
+    ] {
+        let head = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{start}");
+        let registry = Endless::start(head, more).await;
+        let error = pull(&registry.url()).await;
+        assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+        let sent = registry.sent.load(Ordering::SeqCst);
+        assert!(sent < BOUNDED, "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn a_huge_head_over_http2_is_an_error() {
+    let authority = Authority::new();
+    let config = authority.server("registry.example", &["h2"], None);
+    let registry = Fake::tls(config, |_| {
+        let names = ["x-a", "x-b", "x-c", "x-d", "x-e", "x-f", "x-g", "x-h"];
+        let answer = Answer::ok(CONTENT);
+        names.into_iter().fold(answer, |answer, name| {
+            answer.with(name, "x".repeat(8 << 10))
+        })
+    })
+    .await;
+    let ca_file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca_file.path(), &authority.pem).unwrap();
+    let mut world = World::new(&["https://registry.example"]);
+    let network = &world.network;
+    network.host("registry.example", "203.0.113.10", registry.address);
+    world.upstream.ca_file = Some(ca_file.path().to_owned());
+    let error = fetch(&world.upstream()).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
 }
 
 #[tokio::test]

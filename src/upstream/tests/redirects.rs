@@ -123,8 +123,9 @@ async fn a_signed_url_that_storage_refuses_is_asked_for_afresh_once() {
 
 #[tokio::test]
 async fn storage_that_keeps_refusing_is_an_error_that_hides_the_signature() {
-    let storage = Fake::plain(|_| Answer::new(403, "")).await;
-    let target = format!("{}/blob?X-Signature=s3cret", storage.url());
+    // As some servers do, it shows the whole address in its error.
+    let storage = Fake::plain(|seen| Answer::new(403, format!("no {}", seen.uri))).await;
+    let target = format!("{}/blob?X-Signature=s3cretsignature", storage.url());
     let registry = Fake::plain(move |_| Answer::redirect(307, target.clone())).await;
     let error = fetch(&World::new(&[&registry.url()]).upstream())
         .await
@@ -231,4 +232,36 @@ async fn an_inner_registry_may_use_inner_storage_but_not_this_machine() {
         let result = fetch(&world.upstream()).await;
         assert_eq!(result.is_ok(), good, "{ip}: {result:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_hang_hold_up_others_that_we_are_sent_to_for_a_moment_only() {
+    let digests: Vec<_> = (0..5_u8).map(|n| Digest::sha256(&[n])).collect();
+    let asked = digests.clone();
+    let registry = Fake::plain(move |seen| {
+        let name = asked.iter().position(|d| seen.path().contains(d.encoded()));
+        Answer::redirect(307, format!("http://cdn-{}.example/", name.unwrap()))
+    })
+    .await;
+    let world = World::new(&[&registry.url()]);
+    for n in 0..4 {
+        world.network.hang(&format!("cdn-{n}.example"));
+    }
+    let upstream = world.upstream();
+    let ask = async |n: usize| {
+        let (repository, call) = (repository(), call());
+        let answer = upstream.get_blob(&repository, &digests[n], None, &call);
+        answer.await.map(drop).unwrap_err().to_string()
+    };
+    let last = async {
+        while world.network.stuck() < 4 {
+            tokio::task::yield_now().await;
+        }
+        let began = Instant::now();
+        let error = ask(4).await;
+        assert!(began.elapsed() < Duration::from_secs(2));
+        assert!(error.contains("seems to hang"), "{error}");
+    };
+    let (error, ..) = tokio::join!(ask(0), ask(1), ask(2), ask(3), last);
+    assert!(error.contains("5s"), "{error}");
 }

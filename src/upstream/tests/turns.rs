@@ -133,3 +133,16 @@ async fn more_bodies_than_an_http2_connection_takes_get_another() {
     assert!(manifest.is_ok(), "{manifest:?}");
     assert_eq!(registry.connections(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_more_lists_are_in_memory_at_once_than_fit() {
+    let registry = Fake::plain(|_| Answer::ok("{}")).await;
+    let upstream = World::new(&[&registry.url()]).upstream();
+    let lists = fill(&upstream, Load::List).await;
+    assert!(lists.len() * (16 << 20) <= 128 << 20);
+    let (repository, query) = (repository(), crate::oci::TagsQuery::default());
+    let late = upstream.tags(&repository, &query, &call()).await;
+    assert!(matches!(late, Err(Error::Unavailable { .. })), "{late:?}");
+    drop(lists);
+    assert!(upstream.tags(&repository, &query, &call()).await.is_ok());
+}

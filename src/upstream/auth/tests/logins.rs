@@ -109,7 +109,7 @@ async fn a_basic_login_refused_for_several_repositories_rests_for_all_unless_it_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_login_that_worked_lately_is_tried_however_many_repositories_are_refused() {
+async fn a_login_that_worked_rests_after_five_refusals_but_not_where_it_worked() {
     let bench = Bench::jane();
     let challenge = r#"Bearer realm="https://r.example/token""#;
     bench.script.give("t1", 300);
@@ -117,17 +117,46 @@ async fn a_login_that_worked_lately_is_tried_however_many_repositories_are_refus
         bench.after(&unauthorized(challenge), "good").await,
         bearer("t1")
     );
-    for repository in ["a", "b", "c", "d"] {
+    for repository in ["a", "b", "c", "d", "e"] {
         bench.script.answer(401, &[], "");
         assert!(is_ours(
             &bench.after(&unauthorized(challenge), repository).await
         ));
     }
+    assert!(is_ours(
+        &bench.after(&unauthorized(challenge), "other").await
+    ));
+    assert_eq!(bench.script.count(), 6);
     bench.script.give("t2", 300);
+    let refusal = unauthorized(challenge).to("Bearer t1");
+    assert_eq!(bench.after(&refusal, "good").await, bearer("t2"));
+    bench.script.give("t3", 300);
     assert_eq!(
         bench.after(&unauthorized(challenge), "other").await,
-        bearer("t2")
+        bearer("t3")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_basic_login_that_is_revoked_rests_after_it_was_refused_where_it_worked() {
+    let bench = Bench::jane();
+    let sent = HeaderValue::from_static("Basic amFuZTpodW50ZXIy");
+    assert_eq!(bench.after(&unauthorized(BASIC), "r0").await, jane());
+    let repositories: Vec<_> = (0..20).map(|n| format!("r{n}")).collect();
+    for repository in &repositories {
+        bench
+            .auth
+            .accepted(&repository.parse().unwrap(), Some(&sent));
+    }
+    let mut shown = 0;
+    for repository in &repositories {
+        if bench.at_once(repository).await.is_ok() {
+            shown += 1;
+            let refusal = unauthorized(BASIC).to("Basic amFuZTpodW50ZXIy");
+            assert!(is_ours(&bench.after(&refusal, repository).await));
+        }
+    }
+    assert_eq!(shown, 3);
 }
 
 #[tokio::test(start_paused = true)]
