@@ -64,7 +64,7 @@ pub use check::{BlobShard, ShardEntry, Soundness};
 pub use files::{Disk, Entry, Files, Kind, Space, Stat};
 pub use look::BlobLook;
 pub use notes::Note;
-pub use open::OpenError;
+pub use open::{Formats, OpenError, Step};
 pub use partial::{Block, BootId, LogHeader, MAX_BLOCK, StageKey, StagedBlob, checksum};
 pub use refs::{MAX_REF_LEN, RefKey, RefKind, RefKindName};
 pub use room::RoomError;
@@ -131,10 +131,29 @@ impl Store {
         metrics: Arc<Metrics>,
         tasks: Tasks,
     ) -> Result<Arc<Self>, OpenError> {
+        Self::open_as(Formats::default(), options, files, clock, metrics, tasks).await
+    }
+
+    /// The same for a program that knows these formats of a data directory, and leads an older one to the newest.
+    pub async fn open_as(
+        formats: Formats,
+        options: StoreOptions,
+        files: Arc<dyn Files>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        tasks: Tasks,
+    ) -> Result<Arc<Self>, OpenError> {
         let layout = Layout::new(options.data_dir);
         let abandoned_after = (!options.offline).then_some(ABANDONED_AFTER);
-        let opened =
-            open::open(&files, &layout, &clock, options.lock_wait, abandoned_after).await?;
+        let opened = open::open(
+            &files,
+            &layout,
+            formats,
+            &clock,
+            options.lock_wait,
+            abandoned_after,
+        )
+        .await?;
         let lock = Arc::new(opened.lock);
         let usage = Arc::new(Usage::new(metrics));
         let shelf = Arc::new(Shelf::new(Arc::clone(&files), layout.clone()));
