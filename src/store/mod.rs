@@ -7,7 +7,7 @@
 //! <data>/layby.json                                  format version, instance id
 //! <data>/layby.lock                                  locked while the directory is in use
 //! <data>/blobs/<algorithm>/<first two>/<encoded>     committed, immutable, last use in its mtime
-//! <data>/pins.json, statistics.json                  what outlives a restart besides content
+//! <data>/pins.json, statistics.json, scrub.json      what outlives a restart besides content
 //! <data>/admin.token                                 who holds it may administrate; readable by its owner alone
 //! <data>/damaged/<name>                              what turned out not to match its name, moved aside
 //! <data>/partial/<64 digits>                         blobs being fetched, which a later fetch may go on with
@@ -60,8 +60,8 @@ use crate::oci::{Digest, RepoName};
 use crate::runtime::{Clock, Tasks};
 use crate::telemetry::Metrics;
 
-pub use check::{BlobShard, ShardEntry, Soundness};
-pub use files::{Disk, Entry, Files, Kind, Space, Stat};
+pub use check::{Begun, BlobCheck, BlobShard, Faulty, ShardEntry, Soundness};
+pub use files::{Disk, Entry, FileId, Files, Kind, Space, Stat};
 pub use look::BlobLook;
 pub use notes::Note;
 pub use open::{Formats, OpenError, Step};
@@ -70,6 +70,7 @@ pub use refs::{MAX_REF_LEN, RefKey, RefKind, RefKindName};
 pub use room::RoomError;
 pub use token::read_admin_token;
 pub use usage::Totals;
+pub use walk::PassedOver;
 
 use batch::{Batcher, Change, Expected};
 use chores::Chores;

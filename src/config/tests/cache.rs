@@ -33,3 +33,19 @@ fn pins_are_patterns_or_digests_of_known_upstreams() {
         assert!(found[0].starts_with("line 2: cache.pin: "), "{found:?}");
     }
 }
+
+#[test]
+fn the_scrub_has_an_interval_or_is_off() {
+    let interval = |text: &str| good(text).cache.scrub_interval;
+    assert_eq!(interval(""), Some(Duration::from_hours(30 * 24)));
+    let day = "[cache]\nscrub_interval = '1d'";
+    assert_eq!(interval(day), Some(Duration::from_hours(24)));
+    assert_eq!(interval("[cache]\nscrub_interval = 'none'"), None);
+    for wrong in ["0s", "forever", "often"] {
+        let found = faults(&format!("[cache]\nscrub_interval = '{wrong}'"));
+        assert!(
+            found.len() == 1 && found[0].contains(r#"or "none""#),
+            "{wrong}: {found:?}"
+        );
+    }
+}
