@@ -11,7 +11,7 @@ use crate::proxy::Proxy;
 use crate::proxy::admin::{Administration, Keeper};
 use crate::runtime::{Clock, Readiness, Tasks};
 use crate::server::{Administrator, BindError, Server};
-use crate::store::{Disk, Files, OpenError, Store, StoreOptions};
+use crate::store::{Disk, Files, Formats, OpenError, Store, StoreOptions};
 use crate::telemetry::Metrics;
 use crate::upstream::{SetupError, Upstreams};
 
@@ -22,6 +22,8 @@ pub struct Environment {
     pub clock: Clock,
     /// The file layer under the store.
     pub files: Arc<dyn Files>,
+    /// The formats of a data directory that are known.
+    pub formats: Formats,
 }
 
 impl Default for Environment {
@@ -29,6 +31,7 @@ impl Default for Environment {
         Self {
             clock: Clock::system(),
             files: Arc::new(Disk),
+            formats: Formats::default(),
         }
     }
 }
@@ -68,7 +71,11 @@ impl App {
         let tasks = Tasks::counted_by(&metrics.process.tasks);
         let store_tasks = Tasks::counted_by(&metrics.process.tasks);
         let readiness = Readiness::new();
-        let Environment { clock, files } = environment;
+        let Environment {
+            clock,
+            files,
+            formats,
+        } = environment;
         let options = StoreOptions {
             data_dir: config.data_dir.clone(),
             max_size: config.cache.max_size,
@@ -76,7 +83,8 @@ impl App {
             lock_wait: LOCK_WAIT,
             offline: config.offline,
         };
-        let store = Store::open(
+        let store = Store::open_as(
+            formats,
             options,
             files,
             clock.clone(),
@@ -164,7 +172,11 @@ impl AtRest {
     pub async fn open(config: &Config, environment: Environment) -> Result<Self, OpenError> {
         let (tasks, store_tasks) = (Tasks::new(), Tasks::new());
         let metrics = Arc::new(Metrics::default());
-        let Environment { clock, files } = environment;
+        let Environment {
+            clock,
+            files,
+            formats,
+        } = environment;
         let options = StoreOptions {
             data_dir: config.data_dir.clone(),
             max_size: config.cache.max_size,
@@ -173,7 +185,8 @@ impl AtRest {
             offline: config.offline,
         };
         let (shared, of_store) = (Arc::clone(&metrics), store_tasks.clone());
-        let store = Store::open(options, files, clock.clone(), shared, of_store).await?;
+        let store =
+            Store::open_as(formats, options, files, clock.clone(), shared, of_store).await?;
         let keeper = Keeper::at_rest(config, store, clock, metrics, tasks.clone());
         let keeper = keeper.map_err(|source| OpenError::Io {
             action: "read",

@@ -20,6 +20,8 @@ pub struct Cache {
     pub max_age: Option<Duration>,
     /// Blobs larger than this many bytes pass through uncached; `None`: no limit.
     pub max_blob_size: Option<u64>,
+    /// Everything stored is compared with its digest once in this time; `None`: not unless it is asked for.
+    pub scrub_interval: Option<Duration>,
     /// Images that are never evicted.
     pub pins: Vec<Pin>,
 }
@@ -42,6 +44,9 @@ impl Cache {
                 .unwrap_or(MinFree::Share(0.10)),
             max_age: section.text("max_age", unless_none(max_age)).flatten(),
             max_blob_size: section.text("max_blob_size", unless_none(size)).flatten(),
+            scrub_interval: section
+                .text("scrub_interval", unless_none(scrub_interval))
+                .unwrap_or(Some(SCRUB_INTERVAL)),
             pins: section
                 .list("pin", |text| Pin::read(text, upstreams))
                 .unwrap_or_default(),
@@ -80,3 +85,18 @@ fn max_age(text: &str) -> Result<Duration, Wrong> {
     }
     Ok(age)
 }
+
+/// A time in which everything is read once.
+fn scrub_interval(text: &str) -> Result<Duration, Wrong> {
+    let interval = finite(text)?;
+    if interval.is_zero() {
+        return Err(Wrong::new(
+            "is no time to read everything in",
+            r#"write a time such as "30d""#,
+        ));
+    }
+    Ok(interval)
+}
+
+/// Often enough to meet most damage before a client does, seldom enough to be in nobody's way.
+const SCRUB_INTERVAL: Duration = Duration::from_hours(30 * 24);

@@ -170,6 +170,12 @@ enum State {
     Sha512(Box<Sha512>),
 }
 
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hasher").finish_non_exhaustive()
+    }
+}
+
 impl Hasher {
     /// A hasher for `algorithm`; `None` where Layby cannot compute it.
     pub fn new(algorithm: Algorithm) -> Option<Self> {

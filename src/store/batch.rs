@@ -14,7 +14,7 @@ use crate::oci::Digest;
 use crate::runtime::Clock;
 
 use super::commit::Job;
-use super::files::{Files, at, is_absent};
+use super::files::{FileId, Files, at, is_absent};
 use super::layout::{Layout, PartialId};
 use super::partial::{Committing, remove};
 use super::refs::{self, MAX_REF_LEN};
@@ -40,6 +40,14 @@ pub(super) enum Change {
     RemoveRecord { target: PathBuf },
     /// Removes the blob at `target`; `false` where there is none.
     RemoveBlob { digest: Digest, target: PathBuf },
+    /// Moves the blob at `target` to `aside`; `false` where it is not the file `seen`, which the caller holds open, any
+    /// more.
+    MoveAside {
+        digest: Digest,
+        target: PathBuf,
+        seen: FileId,
+        aside: PathBuf,
+    },
 }
 
 /// What must be there for a record to be replaced.
@@ -85,6 +93,8 @@ enum State {
     Record { temp: PathBuf, file: File },
     /// To be removed.
     Remove,
+    /// To be moved aside.
+    Aside,
 }
 
 impl Batcher {
@@ -145,9 +155,12 @@ impl Batcher {
             made: Vec::new(),
         };
         work.state = self.first_state(&work.job.change);
-        if matches!(work.state, Ok(State::Stage | State::Record { .. }))
-            && let Some(dir) = work.job.change.target().parent().map(Path::to_owned)
-        {
+        let needed = match (&work.state, &work.job.change) {
+            (Ok(State::Stage | State::Record { .. }), change) => change.target().parent(),
+            (Ok(State::Aside), Change::MoveAside { aside, .. }) => aside.parent(),
+            _ => None,
+        };
+        if let Some(dir) = needed.map(Path::to_owned) {
             let made = self.make_dir(&dir, &mut work);
             work.dirs.insert(dir);
             self.fail_on(&mut work, made);
@@ -180,6 +193,7 @@ impl Batcher {
                 self.write_record(bytes)
             }
             Change::RemoveRecord { .. } | Change::RemoveBlob { .. } => Ok(State::Remove),
+            Change::MoveAside { .. } => Ok(State::Aside),
         }
     }
 
@@ -283,6 +297,9 @@ impl Batcher {
     }
 
     fn remove(&self, work: &mut Work) {
+        if matches!(work.state, Ok(State::Aside)) {
+            return self.move_aside(work);
+        }
         if !matches!(work.state, Ok(State::Remove)) {
             return;
         }
@@ -303,6 +320,35 @@ impl Batcher {
             }
             _ => {}
         }
+    }
+
+    /// A blob that was committed anew since it was looked at is left where it is.
+    fn move_aside(&self, work: &mut Work) {
+        let Change::MoveAside {
+            digest,
+            target,
+            seen,
+            aside,
+        } = &work.job.change
+        else {
+            return;
+        };
+        let moved = match self.files.stat(target) {
+            Ok(stat) if stat.id == *seen => self.files.rename(target, aside).map(|()| true),
+            Ok(_) => Ok(false),
+            Err(error) => Err(error),
+        };
+        work.state = match moved {
+            Err(error) if !is_absent(&error) => Err(at("move aside", target, &error)),
+            moved => {
+                let is_moved = matches!(moved, Ok(true));
+                if is_moved || moved.is_err() {
+                    self.usage.remove(digest);
+                    work.dirs.extend(target.parent().map(Path::to_owned));
+                }
+                Ok(State::Done(is_moved))
+            }
+        };
     }
 
     /// Removes the directories above a record that are empty now. Returns the first that stays.
@@ -390,7 +436,8 @@ impl Change {
             Self::Commit { target, .. }
             | Self::PutRecord { target, .. }
             | Self::RemoveRecord { target }
-            | Self::RemoveBlob { target, .. } => target,
+            | Self::RemoveBlob { target, .. }
+            | Self::MoveAside { target, .. } => target,
         }
     }
 }

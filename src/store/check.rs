@@ -1,12 +1,15 @@
 //! Whether what is stored still is what its name says, and moving aside what is not.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::oci::{Digest, Hasher};
 
-use super::files::{Entry, Kind, at, is_absent};
+use super::batch::Change;
+use super::files::{Entry, FileId, Files, Kind, Stat, at, is_absent};
 use super::{Store, layout};
 
 /// What a stored blob turned out to be.
@@ -17,16 +20,99 @@ pub enum Soundness {
     /// There is none.
     Missing,
     /// It has no bytes, and its digest is not that of nothing.
-    Emptied,
+    Emptied(Faulty),
     /// It has `len` bytes that do not match its digest.
     Damaged {
         /// Its length.
         len: u64,
+        /// Its file.
+        file: Faulty,
     },
-    /// Its file cannot be opened or read.
-    Unreadable(io::Error),
-    /// The check was called off.
-    Unknown,
+    /// Its file cannot be opened, so that it counts as missing when it is asked for.
+    Closed(io::Error),
+    /// Its file can be opened but not read.
+    Unreadable(io::Error, Faulty),
+}
+
+/// The file of a blob that is to be moved aside. Held open, so that no other can be taken for it.
+///
+/// Its modification time tells nothing: it is the blob's last use.
+#[derive(Debug)]
+pub struct Faulty {
+    id: FileId,
+    #[expect(dead_code, reason = "held, not used")]
+    file: File,
+}
+
+/// A comparison as it begins.
+#[derive(Debug)]
+pub enum Begun {
+    /// It is under way.
+    Check(Box<BlobCheck>),
+    /// There is nothing to be read.
+    Ended(Soundness),
+}
+
+/// A comparison of a blob with its digest, a piece at a time, so that whoever makes it can rest in between.
+#[derive(Debug)]
+pub struct BlobCheck {
+    files: Arc<dyn Files>,
+    digest: Digest,
+    path: PathBuf,
+    file: File,
+    stat: Stat,
+    hasher: Hasher,
+    buffer: Vec<u8>,
+    offset: u64,
+}
+
+impl BlobCheck {
+    /// Bytes that have been read.
+    pub fn read(&self) -> u64 {
+        self.offset
+    }
+
+    /// Reads a piece, 256 KiB at most; what the blob turned out to be, once that is known, after which there is nothing to
+    /// be read. Blocks shortly. Fails where the fault is not the blob's.
+    pub fn step(&mut self) -> io::Result<Option<Soundness>> {
+        let left = self.stat.len.saturating_sub(self.offset);
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE);
+        self.buffer.resize(len, 0);
+        match self
+            .files
+            .read_once_at(&self.file, self.offset, &mut self.buffer)
+        {
+            Ok(()) => self.hasher.update(&self.buffer),
+            // It is being made shorter at this moment, by nobody of ours.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                let len = self.offset;
+                let file = self.faulty()?;
+                return Ok(Some(Soundness::Damaged { len, file }));
+            }
+            Err(error) if is_ours(&error) => return Err(at("read", &self.path, &error)),
+            Err(error) => return Ok(Some(Soundness::Unreadable(error, self.faulty()?))),
+        }
+        self.offset = self.offset.saturating_add(len as u64);
+        if self.offset < self.stat.len {
+            return Ok(None);
+        }
+        if self.hasher.clone().finish() == self.digest {
+            return Ok(Some(Soundness::Sound));
+        }
+        let file = self.faulty()?;
+        Ok(Some(match self.stat.len {
+            0 => Soundness::Emptied(file),
+            len => Soundness::Damaged { len, file },
+        }))
+    }
+
+    fn faulty(&self) -> io::Result<Faulty> {
+        let file = self.file.try_clone();
+        Ok(Faulty {
+            id: self.stat.id,
+            file: file.map_err(|error| at("hold", &self.path, &error))?,
+        })
+    }
 }
 
 /// A directory of blobs.
@@ -50,6 +136,13 @@ impl BlobShard {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether all its blobs come before `digest`.
+    pub fn is_before(&self, digest: &Digest) -> bool {
+        let name = self.name.as_encoded_bytes();
+        let of_digest = digest.encoded().as_bytes().get(..2).unwrap_or_default();
+        (self.algorithm, name) < (digest.algorithm_name(), of_digest)
     }
 }
 
@@ -94,82 +187,74 @@ impl Store {
         Ok(entries.into_iter().map(of).collect())
     }
 
-    /// Reads a blob and compares it with its digest. `go_on` hears of the bytes read and may call the check off.
-    /// Blocks for as long as the blob is large. Fails where the fault is not the blob's.
-    pub fn check_blob(
-        &self,
-        digest: &Digest,
-        go_on: &mut dyn FnMut(u64) -> bool,
-    ) -> io::Result<Soundness> {
-        let (Some(path), Some(mut hasher)) =
+    /// Begins to compare a blob with its digest. Blocks shortly. Fails where the fault is not the blob's.
+    pub fn begin_check(&self, digest: &Digest) -> io::Result<Begun> {
+        let (Some(path), Some(hasher)) =
             (self.layout.blob(digest), Hasher::new(digest.algorithm()))
         else {
-            return Ok(Soundness::Missing);
+            return Ok(Begun::Ended(Soundness::Missing));
         };
-        let opened = self.files.open(&path);
-        let file = match opened {
+        let file = match self.files.open_once(&path) {
             Ok(file) => file,
-            Err(error) if is_absent(&error) => return Ok(Soundness::Missing),
+            Err(error) if is_absent(&error) => return Ok(Begun::Ended(Soundness::Missing)),
             Err(error) if is_ours(&error) => return Err(at("open", &path, &error)),
-            Err(error) => return Ok(Soundness::Unreadable(error)),
+            Err(error) => return Ok(Begun::Ended(Soundness::Closed(error))),
         };
         let stat = self
             .files
             .stat_file(&file)
             .map_err(|error| at("look at", &path, &error))?;
-        let mut buffer = vec![0; BUFFER];
-        let mut offset = 0;
-        while offset < stat.len {
-            let left = usize::try_from(stat.len - offset).unwrap_or(usize::MAX);
-            let piece = &mut buffer[..left.min(BUFFER)];
-            match self.files.read_at(&file, offset, piece) {
-                Ok(()) => hasher.update(piece),
-                // It is being made shorter at this moment, by nobody of ours.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Ok(Soundness::Damaged { len: offset });
-                }
-                Err(error) => return Ok(Soundness::Unreadable(error)),
-            }
-            let read = piece.len() as u64;
-            offset = offset.saturating_add(read);
-            if !go_on(read) {
-                return Ok(Soundness::Unknown);
-            }
-        }
-        Ok(match (hasher.finish() == *digest, stat.len) {
-            (true, _) => Soundness::Sound,
-            (false, 0) => Soundness::Emptied,
-            (false, len) => Soundness::Damaged { len },
-        })
+        Ok(Begun::Check(Box::new(BlobCheck {
+            files: Arc::clone(&self.files),
+            digest: digest.clone(),
+            path,
+            file,
+            stat,
+            hasher,
+            buffer: Vec::new(),
+            offset: 0,
+        })))
     }
 
-    /// Moves a blob to `damaged/`, so that it is fetched anew at its next use; where to. `None` where there is none any
-    /// more. Those who hold it open keep it. Blocks shortly.
-    pub fn set_aside(&self, digest: &Digest) -> io::Result<Option<PathBuf>> {
-        let Some(path) = self.layout.blob(digest) else {
+    /// Reads a blob and compares it with its digest. `go_on` hears of the bytes read and may call the check off: `None`.
+    /// Blocks for as long as the blob is large. Fails where the fault is not the blob's.
+    pub fn check_blob(
+        &self,
+        digest: &Digest,
+        go_on: &mut dyn FnMut(u64) -> bool,
+    ) -> io::Result<Option<Soundness>> {
+        let mut check = match self.begin_check(digest)? {
+            Begun::Check(check) => check,
+            Begun::Ended(soundness) => return Ok(Some(soundness)),
+        };
+        loop {
+            let before = check.offset;
+            if let Some(soundness) = check.step()? {
+                go_on(check.offset - before);
+                return Ok(Some(soundness));
+            }
+            if !go_on(check.offset - before) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Moves the blob `digest` to `damaged/`, so that it is fetched anew at its next use; where to. `None` where what was
+    /// found faulty is not there any more: removed, or committed anew. Those who hold it open keep it. Durable when it
+    /// returns.
+    pub async fn set_aside(&self, digest: &Digest, faulty: &Faulty) -> io::Result<Option<PathBuf>> {
+        let Some(target) = self.layout.blob(digest) else {
             return Ok(None);
         };
-        let dir = self.layout.damaged_dir();
-        match self.files.create_dir(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(at("create", &dir, &error));
-            }
-            _ => {}
-        }
-        let target = self.free_name(digest);
-        match self.files.rename(&path, &target) {
-            Ok(()) => {}
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(at("move aside", &path, &error)),
-        }
-        self.usage.remove(digest);
-        let changed = [path.parent(), Some(&*dir), Some(self.layout.root())];
-        for dir in changed.into_iter().flatten() {
-            self.files
-                .sync_dir(dir)
-                .map_err(|error| at("sync", dir, &error))?;
-        }
-        Ok(Some(target))
+        let aside = self.free_name(digest);
+        let change = Change::MoveAside {
+            digest: digest.clone(),
+            target,
+            seen: faulty.id,
+            aside: aside.clone(),
+        };
+        let is_moved = self.committer.make(change).await?;
+        Ok(is_moved.then_some(aside))
     }
 
     /// Whatever was moved aside before is kept for whoever looks into it.
@@ -200,8 +285,8 @@ fn is_ours(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| ours.contains(&errno))
 }
 
-/// Read at once.
-const BUFFER: usize = 1024 * 1024;
+/// Read at once: little enough to be in nobody's way.
+const PIECE: usize = 256 * 1024;
 
 /// Copies of one damaged blob that are kept.
 const MOST_ASIDE: u32 = 16;

@@ -4,13 +4,16 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, FileType, TryLockError};
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::Path;
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
-use rustix::io::Errno;
+use rustix::fs::{
+    Advice, AtFlags, CWD, FallocateFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT,
+};
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::partial::BootId;
 
@@ -41,6 +44,17 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
 
     /// Fills `buffer` from `offset`; [`io::ErrorKind::UnexpectedEof`] where the file is too short.
     fn read_at(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Opens for [`Files::read_once_at`], otherwise like [`Files::open`].
+    fn open_once(&self, path: &Path) -> io::Result<File> {
+        self.open(path)
+    }
+
+    /// Like [`Files::read_at`], of what nobody is expected to read again soon: what was not in memory before is not
+    /// afterwards either, where the system allows that.
+    fn read_once_at(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.read_at(file, offset, buffer)
+    }
 
     /// Takes space for `len` bytes at `offset` without changing the file's length; [`io::ErrorKind::Unsupported`]
     /// where the file system cannot.
@@ -118,6 +132,16 @@ pub struct Stat {
     pub allocated: u64,
     /// Its modification time.
     pub modified: SystemTime,
+    /// Which file it is.
+    pub id: FileId,
+}
+
+/// Tells a file from every other that is there at the same time, whatever their names. A file that is held open keeps
+/// its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
 }
 
 /// Space of a file system, in bytes.
@@ -154,6 +178,29 @@ impl Files for Disk {
 
     fn read_at(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         file.read_exact_at(buffer, offset)
+    }
+
+    fn open_once(&self, path: &Path) -> io::Result<File> {
+        let file = self.open(path)?;
+        // Nothing is read ahead, so that what is in memory was there for others.
+        if let Err(error) = rustix::fs::fadvise(&file, 0, None, Advice::Random) {
+            tracing::debug!(path = %path.display(), %error, "no advice is taken");
+        }
+        Ok(file)
+    }
+
+    fn read_once_at(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let mut in_memory = [IoSliceMut::new(buffer)];
+        let had = rustix::io::preadv2(file, &mut in_memory, offset, ReadWriteFlags::NOWAIT);
+        if had.is_ok_and(|len| len == buffer.len()) {
+            return Ok(());
+        }
+        file.read_exact_at(buffer, offset)?;
+        if let Some(len) = NonZeroU64::new(buffer.len() as u64) {
+            // Where it is not allowed, the system's own order decides what stays in memory.
+            let _ = rustix::fs::fadvise(file, offset, Some(len), Advice::DontNeed);
+        }
+        Ok(())
     }
 
     fn reserve(&self, file: &File, offset: u64, len: u64) -> io::Result<()> {
@@ -288,6 +335,10 @@ impl TryFrom<std::fs::Metadata> for Stat {
             len: metadata.len(),
             allocated: metadata.blocks().saturating_mul(STAT_BLOCK),
             modified: metadata.modified()?,
+            id: FileId {
+                device: metadata.dev(),
+                inode: metadata.ino(),
+            },
         })
     }
 }

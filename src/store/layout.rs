@@ -55,6 +55,7 @@ impl Layout {
         self.root.join(match note {
             Note::Pins => "pins.json",
             Note::Statistics => "statistics.json",
+            Note::Scrub => "scrub.json",
         })
     }
 
@@ -153,6 +154,7 @@ pub(super) fn is_of_root(name: &OsStr) -> bool {
         "layby.lock",
         "pins.json",
         "statistics.json",
+        "scrub.json",
         "admin.token",
         "blobs",
         "partial",

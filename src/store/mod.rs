@@ -7,7 +7,7 @@
 //! <data>/layby.json                                  format version, instance id
 //! <data>/layby.lock                                  locked while the directory is in use
 //! <data>/blobs/<algorithm>/<first two>/<encoded>     committed, immutable, last use in its mtime
-//! <data>/pins.json, statistics.json                  what outlives a restart besides content
+//! <data>/pins.json, statistics.json, scrub.json      what outlives a restart besides content
 //! <data>/admin.token                                 who holds it may administrate; readable by its owner alone
 //! <data>/damaged/<name>                              what turned out not to match its name, moved aside
 //! <data>/partial/<64 digits>                         blobs being fetched, which a later fetch may go on with
@@ -60,16 +60,17 @@ use crate::oci::{Digest, RepoName};
 use crate::runtime::{Clock, Tasks};
 use crate::telemetry::Metrics;
 
-pub use check::{BlobShard, ShardEntry, Soundness};
-pub use files::{Disk, Entry, Files, Kind, Space, Stat};
+pub use check::{Begun, BlobCheck, BlobShard, Faulty, ShardEntry, Soundness};
+pub use files::{Disk, Entry, FileId, Files, Kind, Space, Stat};
 pub use look::BlobLook;
 pub use notes::Note;
-pub use open::OpenError;
+pub use open::{Formats, OpenError, Step};
 pub use partial::{Block, BootId, LogHeader, MAX_BLOCK, StageKey, StagedBlob, checksum};
 pub use refs::{MAX_REF_LEN, RefKey, RefKind, RefKindName};
 pub use room::RoomError;
 pub use token::read_admin_token;
 pub use usage::Totals;
+pub use walk::PassedOver;
 
 use batch::{Batcher, Change, Expected};
 use chores::Chores;
@@ -131,10 +132,29 @@ impl Store {
         metrics: Arc<Metrics>,
         tasks: Tasks,
     ) -> Result<Arc<Self>, OpenError> {
+        Self::open_as(Formats::default(), options, files, clock, metrics, tasks).await
+    }
+
+    /// The same for a program that knows these formats of a data directory, and leads an older one to the newest.
+    pub async fn open_as(
+        formats: Formats,
+        options: StoreOptions,
+        files: Arc<dyn Files>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        tasks: Tasks,
+    ) -> Result<Arc<Self>, OpenError> {
         let layout = Layout::new(options.data_dir);
         let abandoned_after = (!options.offline).then_some(ABANDONED_AFTER);
-        let opened =
-            open::open(&files, &layout, &clock, options.lock_wait, abandoned_after).await?;
+        let opened = open::open(
+            &files,
+            &layout,
+            formats,
+            &clock,
+            options.lock_wait,
+            abandoned_after,
+        )
+        .await?;
         let lock = Arc::new(opened.lock);
         let usage = Arc::new(Usage::new(metrics));
         let shelf = Arc::new(Shelf::new(Arc::clone(&files), layout.clone()));

@@ -12,6 +12,8 @@ pub enum Note {
     Pins,
     /// What earlier lives counted.
     Statistics,
+    /// How far the scrub is.
+    Scrub,
 }
 
 impl Store {

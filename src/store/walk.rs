@@ -13,7 +13,16 @@ use super::{Store, layout};
 /// What a walk meets.
 pub(super) struct Visitor<'a> {
     repository: &'a mut dyn FnMut(UpstreamName, RepoName) -> io::Result<ControlFlow<()>>,
-    foreign: &'a mut dyn FnMut(PathBuf),
+    passed_over: &'a mut dyn FnMut(PassedOver) -> io::Result<()>,
+}
+
+/// What a walk through the repositories does not go into.
+#[derive(Debug)]
+pub enum PassedOver {
+    /// It is not the store's.
+    Foreign(PathBuf),
+    /// A directory that cannot be listed, and why; the error names it too.
+    Unreadable(PathBuf, io::Error),
 }
 
 /// How the walk goes on.
@@ -29,16 +38,33 @@ impl Store {
         visit: &mut dyn FnMut(UpstreamName, RepoName) -> io::Result<ControlFlow<()>>,
         foreign: &mut dyn FnMut(PathBuf),
     ) -> io::Result<()> {
+        let mut passed_over = |what| match what {
+            PassedOver::Foreign(path) => {
+                foreign(path);
+                Ok(())
+            }
+            PassedOver::Unreadable(_, error) => Err(error),
+        };
+        self.each_readable_repository(from, visit, &mut passed_over)
+    }
+
+    /// The same, past what cannot be read, as far as `passed_over` allows it.
+    pub fn each_readable_repository(
+        &self,
+        from: Option<(&UpstreamName, &RepoName)>,
+        visit: &mut dyn FnMut(UpstreamName, RepoName) -> io::Result<ControlFlow<()>>,
+        passed_over: &mut dyn FnMut(PassedOver) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut visitor = Visitor {
             repository: visit,
-            foreign,
+            passed_over,
         };
         let root = self.layout.refs_dir();
-        for entry in self.sorted(&root)? {
+        for entry in self.readable(&root, &mut visitor)? {
             let path = root.join(&entry.name);
             let upstream = entry.name.to_str().and_then(|name| name.parse().ok());
             let Some(upstream) = upstream.filter(|_| entry.kind == Kind::Directory) else {
-                (visitor.foreign)(path);
+                (visitor.passed_over)(PassedOver::Foreign(path))?;
                 continue;
             };
             let floor: Vec<&str> = match from {
@@ -68,7 +94,7 @@ impl Store {
     ) -> Step {
         let mut below = Vec::new();
         let mut has_records = false;
-        for entry in self.sorted(dir)? {
+        for entry in self.readable(dir, visitor)? {
             let text = entry.name.to_str().unwrap_or_default();
             if layout::is_record_folder(text) && entry.kind == Kind::Directory {
                 has_records = true;
@@ -81,7 +107,7 @@ impl Store {
             match longer {
                 // A name's length is bounded, and so is the depth.
                 Ok(longer) if entry.kind == Kind::Directory => below.push((entry.name, longer)),
-                _ => (visitor.foreign)(dir.join(&entry.name)),
+                _ => (visitor.passed_over)(PassedOver::Foreign(dir.join(&entry.name)))?,
             }
         }
         if let Some(name) = name.filter(|_| has_records && floor.is_empty())
@@ -117,6 +143,17 @@ impl Store {
             .into_iter()
             .filter(|entry| !layout::is_of_root(&entry.name));
         Ok(foreign.map(|entry| root.join(entry.name)).collect())
+    }
+
+    /// Entries of a directory, in order; none where it is passed over.
+    fn readable(&self, dir: &Path, visitor: &mut Visitor<'_>) -> io::Result<Vec<Entry>> {
+        match self.sorted(dir) {
+            Ok(entries) => Ok(entries),
+            Err(error) => {
+                (visitor.passed_over)(PassedOver::Unreadable(dir.to_owned(), error))?;
+                Ok(Vec::new())
+            }
+        }
     }
 
     /// Entries of a directory that may be missing, in order.

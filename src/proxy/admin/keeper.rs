@@ -16,6 +16,7 @@ use crate::telemetry::Metrics;
 
 use super::describe::{Describer, Policies};
 use super::digests::{DigestSet, Sharing};
+use super::heal::Healer;
 use super::memory::Memory;
 use super::model::{
     ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics, VerifyEvent,
@@ -24,6 +25,7 @@ use super::model::{
 use super::names::{ImageName, Names, Wanted};
 use super::pins::Pins;
 use super::remove::{self, Remover};
+use super::scrub::Scrub;
 use super::verify::Verifier;
 use super::walk::{self, Image};
 use super::{AdminError, Administration, Events, ImageQuery, Reply, blocking, statistics};
@@ -67,7 +69,8 @@ impl Keeper {
         Self::new(config, store, clock, metrics, tasks, Memory::default())
     }
 
-    /// Administration of the data directory that a proxy serves, which counts on from where earlier lives ended.
+    /// Administration of the data directory that a proxy serves, which counts on from where earlier lives ended, and is
+    /// scrubbed.
     pub(in crate::proxy) fn serving(
         config: &Config,
         store: Arc<Store>,
@@ -82,6 +85,14 @@ impl Keeper {
         keeper.since = Some(since);
         let tally = Arc::clone(&keeper.metrics.tally);
         statistics::keep(Arc::clone(&keeper.store), tally, since, &keeper.tasks);
+        if let Some(interval) = config.cache.scrub_interval {
+            Scrub::start(
+                keeper.healer(),
+                interval,
+                keeper.clock.clone(),
+                &keeper.tasks,
+            );
+        }
         Ok(keeper)
     }
 
@@ -114,6 +125,15 @@ impl Keeper {
     /// What is never evicted.
     pub fn pins(&self) -> &Arc<Pins> {
         &self.pins
+    }
+
+    /// What moves aside blobs that are not sound.
+    pub(super) fn healer(&self) -> Healer {
+        Healer {
+            store: Arc::clone(&self.store),
+            memory: self.memory.clone(),
+            metrics: Arc::clone(&self.metrics),
+        }
     }
 
     fn now(&self) -> Timestamp {
@@ -270,7 +290,7 @@ impl Keeper {
         let verifier = Verifier {
             store: Arc::clone(&self.store),
             memory: self.memory.clone(),
-            metrics: Arc::clone(&self.metrics),
+            healer: self.healer(),
             events: sender,
             stopping: self.tasks.stopping(),
             runtime: tokio::runtime::Handle::current(),

@@ -7,12 +7,14 @@
 
 mod describe;
 mod digests;
+mod heal;
 mod keeper;
 mod memory;
 pub mod model;
 mod names;
 mod pins;
 mod remove;
+mod scrub;
 mod statistics;
 mod verify;
 mod walk;

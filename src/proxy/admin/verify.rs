@@ -19,10 +19,10 @@ use crate::oci::{Digest, ManifestInfo};
 use crate::proxy::Place;
 use crate::proxy::manifests::{EMPTY, ManifestRecord};
 use crate::proxy::tags::TagRecord;
-use crate::store::{RefKey, RefKind, ShardEntry, Soundness, Store};
-use crate::telemetry::Metrics;
+use crate::store::{PassedOver, RefKey, RefKind, ShardEntry, Soundness, Store};
 
 use super::digests::DigestSet;
+use super::heal::Healer;
 use super::memory::Memory;
 use super::model::{Finding, FindingKind, VerifyEvent, VerifyReport};
 use super::names::ImageName;
@@ -33,7 +33,7 @@ use super::{AdminError, remove};
 pub(super) struct Verifier {
     pub(super) store: Arc<Store>,
     pub(super) memory: Memory,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) healer: Healer,
     pub(super) events: Sender<VerifyEvent>,
     pub(super) stopping: CancellationToken,
     /// For the changes that it makes from its thread.
@@ -52,12 +52,14 @@ pub(super) struct Verifier {
 pub(super) enum Halt {
     /// Nobody listens, or Layby stops.
     CalledOff,
+    /// What it needs cannot be read.
+    Broken(io::Error),
     Failed(AdminError),
 }
 
 impl From<io::Error> for Halt {
     fn from(error: io::Error) -> Self {
-        Self::Failed(error.into())
+        Self::Broken(error)
     }
 }
 
@@ -73,6 +75,9 @@ impl Verifier {
         let last = match ended {
             Ok(()) => VerifyEvent::Done(self.report),
             Err(Halt::CalledOff) => return,
+            Err(Halt::Broken(error)) => VerifyEvent::Failed {
+                message: AdminError::from(error).to_string(),
+            },
             Err(Halt::Failed(error)) => VerifyEvent::Failed {
                 message: error.to_string(),
             },
@@ -95,8 +100,7 @@ impl Verifier {
             let entries = match self.store.shard_entries(&shard) {
                 Ok(entries) => entries,
                 Err(error) => {
-                    let path = shard.path().display().to_string();
-                    self.unreadable(path, None, &error)?;
+                    self.unreadable(shard.path(), &error)?;
                     continue;
                 }
             };
@@ -139,79 +143,52 @@ impl Verifier {
             self.report.bytes = self.report.bytes.saturating_add(read);
             self.progress().is_ok()
         })?;
-        self.report.blobs = self.report.blobs.saturating_add(1);
-        match checked {
-            Soundness::Sound => self.report.sound = self.report.sound.saturating_add(1),
+        let Some(soundness) = checked else {
+            return Err(Halt::CalledOff);
+        };
+        match soundness {
             // Removed since it was listed.
-            Soundness::Missing => self.report.blobs = self.report.blobs.saturating_sub(1),
-            Soundness::Unknown => return Err(Halt::CalledOff),
-            Soundness::Unreadable(error) => {
-                self.unreadable(digest.to_string(), Some(digest), &error)?;
-            }
-            Soundness::Emptied => {
-                self.set_aside(digest, FindingKind::Emptied, "it has no bytes".to_owned())?;
-            }
-            Soundness::Damaged { len } => match self.known_len(digest)? {
-                Some(known) if len < known => {
-                    let found = format!("it has {len} bytes of {known}");
-                    self.set_aside(digest, FindingKind::Truncated, found)?;
-                }
-                _ => {
-                    let found = format!("its {len} bytes do not match its digest");
-                    self.set_aside(digest, FindingKind::Damaged, found)?;
-                }
-            },
+            Soundness::Missing => return self.progress(),
+            Soundness::Sound => self.report.sound = self.report.sound.saturating_add(1),
+            _ => {}
+        }
+        self.report.blobs = self.report.blobs.saturating_add(1);
+        let known = match soundness {
+            Soundness::Damaged { .. } => self.known_len(digest),
+            _ => None,
+        };
+        let healed = self.healer.heal(digest, soundness, known);
+        if let Some(finding) = self.runtime.block_on(healed) {
+            self.reported.insert(digest);
+            self.found(finding)?;
         }
         self.progress()
     }
 
     /// The longest that is known of a blob: what was counted, or what a manifest says.
-    fn known_len(&mut self, digest: &Digest) -> io::Result<Option<u64>> {
+    fn known_len(&mut self, digest: &Digest) -> Option<u64> {
         let counted = self.store.counted_len(digest);
-        if self.lengths.is_none() {
-            self.lengths = Some(lengths(&self.store)?);
-        }
-        let named = self
-            .lengths
-            .as_ref()
-            .and_then(|lengths| lengths.get(digest));
-        Ok(counted.max(named.copied()))
+        let lengths = self.lengths.get_or_insert_with(|| lengths(&self.store));
+        counted.max(lengths.get(digest).copied())
     }
 
-    fn set_aside(&mut self, digest: &Digest, kind: FindingKind, found: String) -> Checked {
-        self.metrics.cache.damaged.inc();
-        let done = match self.store.set_aside(digest) {
-            Ok(Some(path)) => format!(
-                "moved to {}; it is fetched again at its next use",
-                path.display()
-            ),
-            Ok(None) => "it was removed meanwhile".to_owned(),
-            Err(error) => format!("it is still there: {error}"),
-        };
-        self.memory.forget_bytes(digest);
-        self.reported.insert(digest);
-        tracing::warn!(%digest, kind = kind.as_str(), found, done, "a stored blob is damaged");
-        self.found(Finding {
-            kind,
-            place: digest.to_string(),
-            digest: Some(digest.to_string()),
-            found,
-            done,
-        })
+    fn unreadable(&mut self, path: &Path, error: &io::Error) -> Checked {
+        self.unreadable_place(path.display().to_string(), None, error.to_string())
     }
 
-    fn unreadable(&mut self, place: String, digest: Option<&Digest>, error: &io::Error) -> Checked {
-        tracing::warn!(place, %error, "stored content cannot be read");
-        let next = match digest {
-            Some(_) => "left alone; it is fetched again, and replaced, at its next use",
-            None => "left alone; check its owner, its mode and the disk",
-        };
+    fn unreadable_place(
+        &mut self,
+        place: String,
+        digest: Option<&Digest>,
+        found: String,
+    ) -> Checked {
+        tracing::warn!(place, found, "what is stored cannot be read");
         self.found(Finding {
             kind: FindingKind::Unreadable,
             place,
             digest: digest.map(ToString::to_string),
-            found: error.to_string(),
-            done: next.to_owned(),
+            found,
+            done: "left alone; check its owner, its mode and the disk".to_owned(),
         })
     }
 
@@ -227,8 +204,7 @@ impl Verifier {
 
     /// Everything under `refs/`, and what it leads to.
     fn records(&mut self) -> Checked {
-        let mut foreign = Vec::new();
-        let mut places = Vec::new();
+        let (mut places, mut passed_over) = (Vec::new(), Vec::new());
         let store = Arc::clone(&self.store);
         let mut note = |upstream, repository| {
             places.push(Place {
@@ -237,19 +213,24 @@ impl Verifier {
             });
             Ok(ControlFlow::Continue(()))
         };
-        store.each_repository(None, &mut note, &mut |path| foreign.push(path))?;
-        for path in foreign {
-            self.foreign(&path)?;
+        store.each_readable_repository(None, &mut note, &mut |what| {
+            passed_over.push(what);
+            Ok(())
+        })?;
+        for what in passed_over {
+            match what {
+                PassedOver::Foreign(path) => self.foreign(&path)?,
+                PassedOver::Unreadable(path, error) => self.unreadable(&path, &error)?,
+            }
         }
         for place in places {
-            self.records_of(&place)?;
-            let mut images = Vec::new();
-            let _ = walk::each_image_of(&store, &place, None, &mut |image| {
-                images.push(image);
-                Ok(ControlFlow::Continue(()))
-            })?;
-            for image in images {
-                self.missing(&image)?;
+            match self.records_of(&place) {
+                // Of this repository alone: its directories, as the error says.
+                Err(Halt::Broken(error)) => {
+                    let name = format!("{}/{}", place.upstream, place.repository);
+                    self.unreadable_place(name, None, error.to_string())?;
+                }
+                other => other?,
             }
         }
         Ok(())
@@ -271,6 +252,14 @@ impl Verifier {
                 self.remove_record(&key, digest.as_str(), &error)?;
                 self.memory.forget_content(place, &digest);
             }
+        }
+        let mut images = Vec::new();
+        let _ = walk::each_image_of(&self.store, place, None, &mut |image| {
+            images.push(image);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for image in images {
+            self.missing(&image)?;
         }
         Ok(())
     }
@@ -298,11 +287,17 @@ impl Verifier {
         image.each_part(&self.store, &mut |digest| parts.push(digest.clone()))?;
         for digest in parts {
             let once_here = walk::is_proven(&self.store, &image.place, &digest)?;
-            if once_here
-                && digest.as_str() != EMPTY
-                && self.store.look_at_blob(&digest)?.is_none()
-                && self.reported.insert(&digest)
-            {
+            if !once_here || digest.as_str() == EMPTY {
+                continue;
+            }
+            let looked = self.store.look_at_blob(&digest);
+            if matches!(looked, Ok(Some(_))) || !self.reported.insert(&digest) {
+                continue;
+            }
+            if let Err(error) = looked {
+                let place = image.name().to_string();
+                self.unreadable_place(place, Some(&digest), error.to_string())?;
+            } else {
                 self.found(Finding {
                     kind: FindingKind::Missing,
                     place: image.name().to_string(),
@@ -343,10 +338,10 @@ impl Verifier {
     }
 }
 
-/// The length of every blob as manifests say it. Blocks.
-fn lengths(store: &Store) -> io::Result<HashMap<Digest, u64>> {
+/// The length of every blob as manifests say it, as far as they can be read. Blocks.
+fn lengths(store: &Store) -> HashMap<Digest, u64> {
     let mut lengths = HashMap::new();
-    walk::each_image(store, None, &mut |image| {
+    let walked = walk::each_image(store, None, &mut |image| {
         if let Some((_, record)) = &image.tag {
             lengths.insert(record.digest.clone(), record.size);
         }
@@ -358,8 +353,11 @@ fn lengths(store: &Store) -> io::Result<HashMap<Digest, u64>> {
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(lengths)
+    });
+    if let Err(error) = walked {
+        tracing::debug!(%error, "not all manifests can be read");
+    }
+    lengths
 }
 
 /// A client that shows progress needs no more.

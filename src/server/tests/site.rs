@@ -42,6 +42,7 @@ pub(super) fn config() -> Config {
             max_size: None,
             min_free: MinFree::Bytes(0),
             max_age: None,
+            scrub_interval: None,
             max_blob_size: None,
             pins: Vec::new(),
         },

@@ -1,6 +1,9 @@
 //! Taking a data directory into use: making it, locking it, knowing its format, tidying up after the last life.
 
+mod formats;
 mod leftovers;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io;
@@ -13,9 +16,11 @@ use tokio::time::Instant;
 
 use crate::runtime::Clock;
 
-use crate::store::files::{Files, open_regular};
+use crate::store::files::{Files, is_absent, open_regular};
 use crate::store::layout::{Layout, PartialId};
 use crate::store::partial::{BootId, StageKey};
+
+pub use formats::{Formats, Step};
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,13 +50,31 @@ pub enum OpenError {
     },
     /// It was written by a later version.
     #[error(
-        "{path} says format {found}, and this version knows formats up to {FORMAT}; run the version that wrote it or a newer one, or set another data_dir"
+        "{path} says format {found}, and this version knows formats up to {known}; run the version that wrote it or a newer one, or set another data_dir"
     )]
     NewerFormat {
         /// The file that says so.
         path: PathBuf,
         /// The format.
         found: u64,
+        /// The newest that is known.
+        known: u64,
+    },
+    /// It is in an older format, and could not be led to the present one.
+    #[error(
+        "{path} cannot be led from format {from} to {to} ({step}): {source}; mend that and start again, which goes on where this ended"
+    )]
+    Migration {
+        /// The directory.
+        path: PathBuf,
+        /// The format that it is in.
+        from: u64,
+        /// The next.
+        to: u64,
+        /// What was being done.
+        step: &'static str,
+        /// What went wrong.
+        source: io::Error,
     },
     /// What tells format and identity cannot be understood.
     #[error(
@@ -93,11 +116,12 @@ pub(super) struct Left {
     pub(super) allocated: u64,
 }
 
-/// Takes the directory into use; waits for `lock_wait` while another process holds it. Partials idle for
+/// Takes the directory into use, led to the newest of `formats`; waits for `lock_wait` while another process holds it. Partials idle for
 /// `abandoned_after` are removed; `None`: none are for their age.
 pub(super) async fn open(
     files: &Arc<dyn Files>,
     layout: &Layout,
+    formats: Formats,
     clock: &Clock,
     lock_wait: Duration,
     abandoned_after: Option<Duration>,
@@ -128,7 +152,7 @@ pub(super) async fn open(
     };
     let (files, task_layout, now) = (Arc::clone(files), layout.clone(), clock.now());
     blocking(layout, move || {
-        prepare(&*files, &task_layout, lock, now, abandoned_after)
+        prepare(&*files, &task_layout, formats, lock, now, abandoned_after)
     })
     .await
 }
@@ -172,12 +196,14 @@ fn create_root(files: &dyn Files, dir: &Path) -> Result<(), OpenError> {
 fn prepare(
     files: &dyn Files,
     layout: &Layout,
+    formats: Formats,
     lock: File,
     now: SystemTime,
     abandoned_after: Option<Duration>,
 ) -> Result<Opened, OpenError> {
     // First of all: what a later version has written is not for this one to tidy.
-    let identity = read_identity(files, layout)?;
+    let identity = read_identity(files, layout, formats)?;
+    let is_new = identity.is_none() && is_missing(files, &layout.blobs_dir())?;
     for dir in [layout.blobs_dir(), layout.refs_dir(), layout.partial_dir()] {
         match files.create_dir(&dir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -190,19 +216,60 @@ fn prepare(
     files
         .sync_dir(layout.root())
         .map_err(failed("sync", layout.root()))?;
-    let partials = leftovers::sort_out(files, layout, now, abandoned_after)?;
-    let instance_id = if let Some(identity) = identity {
-        identity.instance
-    } else {
-        sync_above(files, layout.root());
-        write_identity(files, layout)?
+    let identity = match identity {
+        Some(identity) => migrate(files, layout, formats, identity)?,
+        None => {
+            sync_above(files, layout.root());
+            let instance = format!("{:032x}", fastrand::u128(..));
+            let format = if is_new {
+                formats.current()
+            } else {
+                formats.first()
+            };
+            let identity = migrate(files, layout, formats, Identity { format, instance })?;
+            write_identity(files, layout, &identity)?;
+            identity
+        }
     };
+    let partials = leftovers::sort_out(files, layout, now, abandoned_after)?;
     Ok(Opened {
         lock,
-        instance_id,
+        instance_id: identity.instance,
         boot: boot_id(files),
         partials,
     })
+}
+
+/// Leads the directory to the newest format. Each step is noted before the next, so that one that was cut short is the
+/// only one that is run again.
+fn migrate(
+    files: &dyn Files,
+    layout: &Layout,
+    formats: Formats,
+    mut identity: Identity,
+) -> Result<Identity, OpenError> {
+    for (step, to) in formats.way_from(identity.format) {
+        let from = identity.format;
+        tracing::info!(path = %layout.root().display(), from, to, step = step.name, "data directory is migrated");
+        (step.run)(files, layout.root()).map_err(|source| OpenError::Migration {
+            path: layout.root().to_owned(),
+            from,
+            to,
+            step: step.name,
+            source,
+        })?;
+        identity.format = to;
+        write_identity(files, layout, &identity)?;
+    }
+    Ok(identity)
+}
+
+fn is_missing(files: &dyn Files, path: &Path) -> Result<bool, OpenError> {
+    match files.stat(path) {
+        Ok(_) => Ok(false),
+        Err(error) if is_absent(&error) => Ok(true),
+        Err(error) => Err(failed("look at", path)(error)),
+    }
 }
 
 /// Makes the names of the data directory and of those above it durable: an earlier life may have made them, and ended
@@ -227,7 +294,11 @@ fn boot_id(files: &dyn Files) -> BootId {
     })
 }
 
-fn read_identity(files: &dyn Files, layout: &Layout) -> Result<Option<Identity>, OpenError> {
+fn read_identity(
+    files: &dyn Files,
+    layout: &Layout,
+    formats: Formats,
+) -> Result<Option<Identity>, OpenError> {
     let path = layout.identity();
     let damaged = |reason: String| OpenError::Damaged {
         path: path.clone(),
@@ -254,11 +325,18 @@ fn read_identity(files: &dyn Files, layout: &Layout) -> Result<Option<Identity>,
         .get("format")
         .and_then(serde_json::Value::as_u64)
         .ok_or_else(|| damaged("it names no format".to_owned()))?;
-    if format > FORMAT {
+    let known = formats.current();
+    if format > known {
         return Err(OpenError::NewerFormat {
             path,
             found: format,
+            known,
         });
+    }
+    if format < formats.first() {
+        return Err(damaged(format!(
+            "it says format {format}, which no version has written"
+        )));
     }
     let identity: Identity =
         serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
@@ -269,14 +347,14 @@ fn read_identity(files: &dyn Files, layout: &Layout) -> Result<Option<Identity>,
     Ok(Some(identity))
 }
 
-fn write_identity(files: &dyn Files, layout: &Layout) -> Result<String, OpenError> {
-    let identity = Identity {
-        format: FORMAT,
-        instance: format!("{:032x}", fastrand::u128(..)),
-    };
+fn write_identity(
+    files: &dyn Files,
+    layout: &Layout,
+    identity: &Identity,
+) -> Result<(), OpenError> {
     let path = layout.identity();
     let temp = layout.partial(PartialId::random());
-    let bytes = serde_json::to_vec_pretty(&identity).map_err(|error| OpenError::Io {
+    let bytes = serde_json::to_vec_pretty(identity).map_err(|error| OpenError::Io {
         action: "write",
         path: path.clone(),
         source: error.into(),
@@ -291,8 +369,7 @@ fn write_identity(files: &dyn Files, layout: &Layout) -> Result<String, OpenErro
         .map_err(failed("move a file to", &path))?;
     files
         .sync_dir(layout.root())
-        .map_err(failed("sync", layout.root()))?;
-    Ok(identity.instance)
+        .map_err(failed("sync", layout.root()))
 }
 
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
@@ -303,9 +380,6 @@ pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error
         source,
     }
 }
-
-/// The format that this version writes.
-const FORMAT: u64 = 1;
 
 /// `layby.json` is small; anything larger is not it.
 const MAX_IDENTITY_LEN: usize = 64 * 1024;

@@ -116,10 +116,10 @@ async fn a_check_can_be_called_off() {
         read += bytes;
         read < 2 << 20
     });
-    assert!(matches!(checked, Ok(Soundness::Unknown)), "{checked:?}");
+    assert!(matches!(checked, Ok(None)), "{checked:?}");
     assert_eq!(read, 2 << 20);
     let checked = fixture.store.check_blob(&digest, &mut |_| true);
-    assert!(matches!(checked, Ok(Soundness::Sound)), "{checked:?}");
+    assert!(matches!(checked, Ok(Some(Soundness::Sound))), "{checked:?}");
 }
 
 #[tokio::test]
@@ -129,13 +129,82 @@ async fn what_cannot_be_opened_is_told_from_what_is_not_there() {
     let path = fixture.path(&digest);
     fs::rename(&path, path.with_extension("away")).unwrap();
     let checked = fixture.store.check_blob(&digest, &mut |_| true);
-    assert!(matches!(checked, Ok(Soundness::Missing)), "{checked:?}");
+    assert!(
+        matches!(checked, Ok(Some(Soundness::Missing))),
+        "{checked:?}"
+    );
     symlink(path.with_extension("away"), &path).unwrap();
     let checked = fixture.store.check_blob(&digest, &mut |_| true);
     assert!(
-        matches!(checked, Ok(Soundness::Unreadable(_))),
+        matches!(checked, Ok(Some(Soundness::Closed(_)))),
         "{checked:?}"
     );
+}
+
+impl Fixture {
+    /// What is wrong with a blob that is damaged.
+    fn damage(&self, digest: &Digest) -> Faulty {
+        match self.store.check_blob(digest, &mut |_| true).unwrap() {
+            Some(Soundness::Damaged { file, .. } | Soundness::Emptied(file)) => file,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn aside(&self) -> Vec<Vec<u8>> {
+        let Ok(entries) = fs::read_dir(self.store.layout.damaged_dir()) else {
+            return Vec::new();
+        };
+        let mut found: Vec<_> = entries
+            .map(|entry| fs::read(entry.unwrap().path()).unwrap())
+            .collect();
+        found.sort();
+        found
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_blob_is_moved_aside_and_no_longer_counted() {
+    let fixture = Fixture::new().await;
+    let digest = fixture.commit(b"content").await.unwrap();
+    for (number, damage) in [b"Content", b"CONTENT"].into_iter().enumerate() {
+        fs::write(fixture.path(&digest), damage).unwrap();
+        let faulty = fixture.damage(&digest);
+        let aside = fixture.store.set_aside(&digest, &faulty).await.unwrap();
+        assert_eq!(fs::read(aside.unwrap()).unwrap(), damage);
+        assert_eq!(fixture.read(&digest), None);
+        assert_eq!(fixture.store.totals(), Totals::default());
+        assert_eq!(fixture.aside().len(), number + 1);
+        // Nothing is left to be moved.
+        let again = fixture.store.set_aside(&digest, &faulty).await.unwrap();
+        assert_eq!(again, None);
+        fixture.commit(b"content").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_blob_that_was_committed_anew_since_it_was_found_damaged_stays() {
+    let fixture = Fixture::new().await;
+    let digest = fixture.commit(b"content").await.unwrap();
+    fs::write(fixture.path(&digest), b"Content").unwrap();
+    let faulty = fixture.damage(&digest);
+    fixture.commit(b"content").await.unwrap();
+    let aside = fixture.store.set_aside(&digest, &faulty).await.unwrap();
+    assert_eq!(aside, None);
+    assert_eq!(fixture.read(&digest).unwrap(), b"content");
+    assert_eq!(fixture.store.totals().blobs, 1);
+    assert_eq!(fixture.aside(), Vec::<Vec<u8>>::new());
+}
+
+#[tokio::test]
+async fn a_last_use_noted_meanwhile_does_not_save_a_damaged_blob() {
+    let fixture = Fixture::new().await;
+    let digest = fixture.commit(b"content").await.unwrap();
+    fs::write(fixture.path(&digest), b"Content").unwrap();
+    let faulty = fixture.damage(&digest);
+    let later = SystemTime::now() + Duration::from_hours(1);
+    Disk.set_modified(&fixture.path(&digest), later).unwrap();
+    let aside = fixture.store.set_aside(&digest, &faulty).await.unwrap();
+    assert!(aside.is_some());
 }
 
 #[tokio::test]
@@ -143,7 +212,7 @@ async fn the_empty_blob_is_sound() {
     let fixture = Fixture::new().await;
     let digest = fixture.commit(b"").await.unwrap();
     let checked = fixture.store.check_blob(&digest, &mut |_| true);
-    assert!(matches!(checked, Ok(Soundness::Sound)), "{checked:?}");
+    assert!(matches!(checked, Ok(Some(Soundness::Sound))), "{checked:?}");
 }
 
 #[tokio::test]

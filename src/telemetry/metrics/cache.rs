@@ -13,8 +13,14 @@ pub struct CacheMetrics {
     pub bytes: Gauge,
     /// Number of committed blobs.
     pub blobs: Gauge,
-    /// Blobs that were found not to match their digest any more.
+    /// Blobs that were found not to match their digest any more, or that cannot be read.
     pub damaged: Counter,
+    /// Blobs that the scrub has read.
+    pub scrub_blobs: Counter,
+    /// Their bytes.
+    pub scrub_bytes: Counter,
+    /// Times that it has read everything.
+    pub scrub_rounds: Counter,
     stale_served: Family<StaleLabels, Counter>,
     bypass: Family<ReasonLabel, Counter>,
     evictions: Family<ReasonLabel, Counter>,
@@ -37,6 +43,9 @@ impl CacheMetrics {
             bytes: Gauge::default(),
             blobs: Gauge::default(),
             damaged: Counter::default(),
+            scrub_blobs: Counter::default(),
+            scrub_bytes: Counter::default(),
+            scrub_rounds: Counter::default(),
             stale_served: Family::default(),
             bypass: Family::default(),
             evictions: Family::default(),
@@ -53,8 +62,23 @@ impl CacheMetrics {
         );
         registry.register(
             "damaged_blobs",
-            "Stored blobs found not to match their digest any more",
+            "Stored blobs found not to match their digest any more, or unreadable",
             metrics.damaged.clone(),
+        );
+        registry.register(
+            "scrub_blobs",
+            "Stored blobs read and compared with their digest by the scrub",
+            metrics.scrub_blobs.clone(),
+        );
+        registry.register(
+            "scrub_bytes",
+            "Bytes read by the scrub",
+            metrics.scrub_bytes.clone(),
+        );
+        registry.register(
+            "scrub_rounds",
+            "Times that the scrub has read everything stored",
+            metrics.scrub_rounds.clone(),
         );
         registry.register(
             "stale_served",

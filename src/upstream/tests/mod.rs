@@ -93,6 +93,7 @@ fn bare_config() -> Config {
             max_size: None,
             min_free: config::MinFree::Bytes(0),
             max_age: None,
+            scrub_interval: None,
             max_blob_size: None,
             pins: Vec::new(),
         },

@@ -1,23 +1,6 @@
+use serde_json::json;
+
 use super::*;
-
-/// Every change is made once through a running server and once on its directory.
-const EACH: [bool; 2] = [true, false];
-
-async fn scene(live: bool) -> Scene {
-    let mut scene = Scene::new().await;
-    if !live {
-        scene.layby.stop().await;
-    }
-    scene
-}
-
-impl Scene {
-    /// Has the server run, whether it did or not.
-    async fn serving(mut self) -> Self {
-        self.layby.restart().await;
-        self
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rm_leaves_what_another_image_shares_pullable_with_the_upstream_down() {
@@ -151,19 +134,10 @@ async fn verify_moves_damage_aside_and_the_next_pull_is_right() {
     for live in EACH {
         let scene = scene(live).await;
         let [flipped, cut] = [&scene.app.layers[1], &scene.web.layers[1]];
-        let path = |content: &Content| {
-            let encoded = content.digest().encoded();
-            scene
-                .layby
-                .data()
-                .join("blobs/sha256")
-                .join(&encoded[..2])
-                .join(encoded)
-        };
-        let mut bytes = std::fs::read(path(flipped)).expect("a blob");
+        let mut bytes = std::fs::read(scene.file(flipped)).expect("a blob");
         bytes[1000] ^= 1;
-        std::fs::write(path(flipped), bytes).expect("damage");
-        std::fs::write(path(cut), b"too short").expect("damage");
+        std::fs::write(scene.file(flipped), bytes).expect("damage");
+        std::fs::write(scene.file(cut), b"too short").expect("damage");
         std::fs::write(scene.layby.data().join("notes.txt"), "mine").expect("a foreign file");
         let verified = scene.run(&["verify"]).await.expect(1);
         snapshot("verify-damage", &verified.out);
@@ -174,5 +148,42 @@ async fn verify_moves_damage_aside_and_the_next_pull_is_right() {
         scene.pull(APP, "latest", &scene.app).await;
         scene.pull(WEB, "v1", &scene.web).await;
         scene.run(&["verify", "org/app"]).await.expect(0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_tell_as_json_what_they_did() {
+    const IMAGE: &str = "registry.test/org/app:latest";
+    for live in EACH {
+        let scene = scene(live).await;
+        for (arguments, told) in [
+            (
+                &["pin", "org/app"][..],
+                json!({ "pin": IMAGE, "changed": true }),
+            ),
+            (
+                &["pin", "org/app"],
+                json!({ "pin": IMAGE, "changed": false }),
+            ),
+            (&["pin"], json!({ "config": [], "command": [IMAGE] })),
+            (
+                &["unpin", "org/app"],
+                json!({ "pin": IMAGE, "changed": true }),
+            ),
+            (&["refresh", "org/app"], json!({ "images": [IMAGE] })),
+            (
+                &["rm", "org/app"],
+                json!({
+                    "dry_run": false, "images": [IMAGE], "pinned": [],
+                    "blobs": 3, "freed_bytes": 41721, "kept_blobs": 1, "kept_bytes": 102_400,
+                }),
+            ),
+        ] {
+            assert_eq!(
+                scene.json(arguments).await,
+                told,
+                "{arguments:?}, live: {live}"
+            );
+        }
     }
 }

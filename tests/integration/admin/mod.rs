@@ -3,6 +3,8 @@
 mod answers;
 mod api;
 mod changes;
+mod damage;
+mod migration;
 mod refusals;
 mod schema;
 
@@ -125,6 +127,32 @@ impl Scene {
             serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error} in {ran:?}"));
         forget_last_use(&mut value);
         value
+    }
+}
+
+/// Everything is done once through a running server and once on its directory.
+const EACH: [bool; 2] = [true, false];
+
+async fn scene(live: bool) -> Scene {
+    let mut scene = Scene::new().await;
+    if !live {
+        scene.layby.stop().await;
+    }
+    scene
+}
+
+impl Scene {
+    /// The file of a stored blob.
+    fn file(&self, content: &Content) -> PathBuf {
+        let encoded = content.digest().encoded();
+        let blobs = self.layby.data().join("blobs/sha256");
+        blobs.join(&encoded[..2]).join(encoded)
+    }
+
+    /// Has the server run, whether it did or not.
+    async fn serving(mut self) -> Self {
+        self.layby.restart().await;
+        self
     }
 }
 

@@ -2,6 +2,19 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
+/// Every command, with what it needs.
+const COMMANDS: &[&[&str]] = &[
+    &["ls"],
+    &["show", "org/app"],
+    &["stats"],
+    &["rm", "org/app"],
+    &["pin"],
+    &["pin", "org/app"],
+    &["unpin", "org/app"],
+    &["refresh", "org/app"],
+    &["verify"],
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_arguments_say_what_is_right() {
     let mut scene = Scene::new().await;
@@ -20,6 +33,10 @@ async fn wrong_arguments_say_what_is_right() {
             (&["show"], "required"),
             (&["ls", "--colour"], "--colour"),
             (&["verify", "a", "b"], "unexpected"),
+            (&["unpin", "**@x"], "pattern"),
+            (&["unpin"], "required"),
+            (&["refresh"], "required"),
+            (&["stats", "org/app"], "unexpected"),
         ] {
             let ran = scene.run(arguments).await.expect(2);
             assert!(ran.err.contains(said), "{arguments:?}: {}", ran.err);
@@ -55,8 +72,8 @@ async fn a_missing_server_is_named_with_what_to_look_at() {
         format!("http://127.0.0.1:{port}"),
         token.display().to_string(),
     );
-    for command in ["ls", "stats", "verify", "pin"] {
-        let ran = run(&[command, "--admin", &url, "--token-file", &token])
+    for command in COMMANDS {
+        let ran = run(&[command, &["--admin", &url, "--token-file", &token][..]].concat())
             .await
             .expect(3);
         assert!(
@@ -86,14 +103,14 @@ async fn a_wrong_token_is_refused_and_the_right_one_is_for_its_owner_alone() {
     let mut scene = Scene::new().await;
     let wrong = scene.layby.data().with_file_name("wrong");
     std::fs::write(&wrong, "0123456789abcdef0123456789abcdef").expect("a token");
-    let ran = scene
-        .run(&["ls", "--token-file", wrong.to_str().expect("a path")])
-        .await
-        .expect(3);
-    assert!(
-        ran.err.contains("refuses the token") && ran.err.contains("--token-file"),
-        "{ran:?}"
-    );
+    let wrong = ["--token-file", wrong.to_str().expect("a path")];
+    for command in COMMANDS {
+        let ran = scene.run(&[command, &wrong[..]].concat()).await.expect(3);
+        assert!(
+            ran.err.contains("refuses the token") && ran.err.contains("--token-file"),
+            "{ran:?}"
+        );
+    }
     let path = scene.layby.data().join("admin.token");
     let mode = std::fs::metadata(&path)
         .expect("a token")
@@ -126,16 +143,20 @@ async fn a_locked_directory_whose_server_does_not_answer_is_named() {
     ] {
         let toml = format!("data_dir = {data:?}\n[admin]\nlisten = {admin:?}\n");
         std::fs::write(&file, toml).expect("a configuration");
-        let ran = run(&["ls", "--config", &path]).await.expect(3);
-        assert!(
-            ran.err
-                .contains(&format!("{data} is locked by another process")),
-            "{ran:?}"
-        );
-        assert!(
-            ran.err.contains(said) && ran.err.contains("--admin"),
-            "{ran:?}"
-        );
+        for command in COMMANDS {
+            let ran = run(&[command, &["--config", &path][..]].concat())
+                .await
+                .expect(3);
+            assert!(
+                ran.err
+                    .contains(&format!("{data} is locked by another process")),
+                "{ran:?}"
+            );
+            assert!(
+                ran.err.contains(said) && ran.err.contains("--admin"),
+                "{ran:?}"
+            );
+        }
     }
 }
 
@@ -143,11 +164,15 @@ async fn a_locked_directory_whose_server_does_not_answer_is_named() {
 async fn a_directory_that_is_none_is_left_as_it_is() {
     let scratch = tempfile::tempdir().expect("scratch");
     let data = scratch.path().join("nothing").display().to_string();
-    let ran = run(&["ls", "--data-dir", &data]).await.expect(3);
-    assert!(
-        ran.err.contains(&data) && ran.err.contains("--data-dir"),
-        "{ran:?}"
-    );
+    for command in COMMANDS {
+        let ran = run(&[command, &["--data-dir", &data][..]].concat())
+            .await
+            .expect(3);
+        assert!(
+            ran.err.contains(&data) && ran.err.contains("--data-dir"),
+            "{ran:?}"
+        );
+    }
     assert!(!scratch.path().join("nothing").try_exists().expect("looked"));
     let file = scratch.path().join("wrong.toml");
     std::fs::write(&file, "lisen = 1").expect("a configuration");

@@ -113,6 +113,7 @@ async fn launch(setup: &Setup, scratch: &Path, clock: &Clock, files: Arc<dyn Fil
     let environment = Environment {
         clock: clock.clone(),
         files,
+        ..Environment::default()
     };
     soon("start", App::start(config, environment))
         .await

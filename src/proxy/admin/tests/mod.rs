@@ -3,6 +3,7 @@
 mod images;
 mod pins;
 mod remove;
+mod scrub;
 mod verify;
 
 use std::path::PathBuf;

@@ -195,3 +195,20 @@ async fn one_long_action_runs_at_a_time_and_ends_when_nobody_listens() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn what_is_no_directory_in_place_of_records_is_told_and_the_rest_is_verified() {
+    let (shelf, _) = stocked().await;
+    let other = Picture::new("b", &["another"]);
+    let web = place("docker.io", "library/web");
+    shelf.image(&web, "2", &other).await;
+    let records = shelf.dir.path().join("data/refs/docker.io/library/alpine");
+    fs::remove_dir_all(&records).unwrap();
+    fs::write(&records, "a file").unwrap();
+    fs::remove_file(shelf.path(&sha("another"))).unwrap();
+    let (findings, report) = verify(&shelf, None).await;
+    let kinds: Vec<_> = findings.iter().map(|finding| finding.kind).collect();
+    assert_eq!(kinds, [FindingKind::Foreign, FindingKind::Missing]);
+    assert_eq!(findings[0].place, records.display().to_string());
+    assert_eq!(report.sound, 6);
+}
