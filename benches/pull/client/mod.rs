@@ -252,7 +252,8 @@ pub(crate) fn request(target: &Target, path: &str, from: Option<u64>) -> Vec<u8>
         .into_bytes()
 }
 
-/// Reads until `buffer` starts with a whole head; where it ends, or `None` if the connection ended before it began.
+/// Reads until `buffer` starts with a whole head; where it ends, or `None` if the connection ended before it began. What
+/// cannot become one, as when TLS is spoken to a plain port, is an error at once.
 pub(crate) fn read_head(mut stream: impl Read, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
     loop {
         let end = buffer.windows(4).position(|four| four == b"\r\n\r\n");
@@ -263,6 +264,12 @@ pub(crate) fn read_head(mut stream: impl Read, buffer: &mut Vec<u8>) -> io::Resu
         buffer.resize(filled + HEAD, 0);
         let got = stream.read(&mut buffer[filled..])?;
         buffer.truncate(filled + got);
+        if buffer
+            .first()
+            .is_some_and(|first| !first.is_ascii_uppercase())
+        {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         match got {
             0 if filled == 0 => return Ok(None),
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
