@@ -6,6 +6,10 @@ use clap::Parser;
 
 /// Layby beside other programs, on loopback.
 #[derive(Debug, Parser)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(crate) struct Args {
     /// Rounds of each measurement; nine or more where a ratio is to be believed.
     #[arg(long, value_name = "N")]

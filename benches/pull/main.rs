@@ -40,6 +40,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use args::Args;
 use bed::Bed;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     let chosen = scenarios::chosen(&args.only)?;
+    allow_many_files()?;
     let bed = Bed::new(args)?;
     let mut report = Report::new(&bed.peers);
     for scenario in chosen {
@@ -84,4 +86,15 @@ fn run(args: &Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Lets this process, and those that it starts, open as many files as the system allows: hundreds of connections are held
+/// at once.
+fn allow_many_files() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    Ok(setrlimit(Resource::Nofile, most)?)
 }

@@ -1,5 +1,6 @@
 //! Layby, with its defaults but for the upstream and the addresses.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,15 +41,16 @@ impl Layby {
             bed.origin.url()
         );
         if self.parallel > 0 {
-            text.push_str(&format!("parallel = {}\n", self.parallel));
+            let _ = writeln!(text, "parallel = {}", self.parallel);
         }
         if self.has_tls {
             let (certificate, key) = (&bed.identity.certificate, &bed.identity.key);
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "[tls]\nlisten = \"{tls}\"\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
                 certificate.display(),
                 key.display()
-            ));
+            );
         }
         let process = serve(&bed.peers.layby, folder.path(), &text)?;
         let mut contender = Contender {
