@@ -25,6 +25,8 @@ mod plot;
 mod policy;
 mod random;
 mod simulate;
+#[path = "../support/svg.rs"]
+mod svg;
 mod trace;
 
 use std::path::Path;
@@ -41,7 +43,7 @@ fn main() -> std::io::Result<()> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     std::fs::create_dir_all(&docs)?;
     let picture = docs.join("eviction.svg");
-    std::fs::write(&picture, plot::svg(&outcomes))?;
+    std::fs::write(&picture, plot::draw(&outcomes))?;
     println!("\nwrote {}", picture.display());
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::compare::{Outcome, SHARES};
 use crate::policy::{ALL, BOUND, CHOSEN};
+use crate::svg::{self, at, text};
 
 const PANEL: (f64, f64) = (240.0, 150.0);
 const GAP: (f64, f64) = (46.0, 52.0);
@@ -11,16 +12,13 @@ const COLUMNS: usize = 3;
 const TOP: f64 = 64.0;
 
 /// The picture.
-pub(crate) fn svg(outcomes: &[Outcome]) -> String {
+pub(crate) fn draw(outcomes: &[Outcome]) -> String {
     let rows = outcomes.len().div_ceil(COLUMNS);
     let (width, height) = (
         GAP.0 + at(COLUMNS) * (PANEL.0 + GAP.0),
         TOP + at(rows) * (PANEL.1 + GAP.1),
     );
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"sans-serif\" \
-         font-size=\"11\" fill=\"#333\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
-    );
+    let mut out = svg::start(width, height);
     text(
         &mut out,
         GAP.0,
@@ -112,12 +110,4 @@ fn line(out: &mut String, points: &[(f64, f64)], policy: usize) {
         points.join(" "),
         COLOURS[policy % COLOURS.len()]
     );
-}
-
-fn text(out: &mut String, x: f64, y: f64, style: &str, what: &str) {
-    let _ = writeln!(out, "<text x=\"{x:.0}\" y=\"{y:.0}\" {style}>{what}</text>");
-}
-
-fn at(number: usize) -> f64 {
-    u32::try_from(number).map_or(0.0, f64::from)
 }

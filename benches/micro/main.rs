@@ -1,5 +1,8 @@
 //! Small parts on the way of every request. Compare runs of the same machine: `cargo bench --bench micro`.
 
+mod fan_out;
+mod stored;
+
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -48,5 +51,35 @@ fn digest(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, route, ranges, digest);
+fn copy(c: &mut Criterion) {
+    let bytes = vec![7; 1 << 20];
+    let mut group = c.benchmark_group("hash 1 MiB while copying it");
+    group.throughput(Throughput::Bytes(1 << 20));
+    group.bench_function("Sha256", |b| {
+        let mut target = vec![0; bytes.len()];
+        b.iter(|| {
+            let mut hasher = Hasher::new(layby::oci::Algorithm::Sha256)?;
+            for (from, to) in black_box(&bytes)
+                .chunks(16 * 1024)
+                .zip(target.chunks_mut(16 * 1024))
+            {
+                to.copy_from_slice(from);
+                hasher.update(from);
+            }
+            black_box(&target);
+            Some(hasher.finish())
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(
+    benches,
+    route,
+    ranges,
+    digest,
+    copy,
+    stored::bench,
+    fan_out::bench
+);
 criterion_main!(benches);
