@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use futures_util::stream::{self, Stream};
 use http_body::{Body, Frame, SizeHint};
 
 use super::admission::Slot;
+use super::carrier::{Outlet, WINDOW};
 use super::file::FileReads;
 use super::record::Record;
 use super::stall;
@@ -219,14 +221,21 @@ impl fmt::Debug for ResponseBody {
     }
 }
 
-/// Sends segments of a blob, in buffers of bounded size, leaving the thread to others now and then.
+/// Sends segments of a blob, in pieces of bounded size, leaving the thread to others now and then.
 pub(super) struct BlobSender {
     blob: BlobAnswer,
     segments: VecDeque<Segment>,
-    reads: Arc<FileReads>,
+    way: FileWay,
     current: Option<Reading>,
     /// Bytes since the thread was last left to others.
     run: usize,
+}
+
+/// How bytes of files get into a body.
+pub(super) struct FileWay {
+    pub(super) reads: Arc<FileReads>,
+    /// Of a connection that sends parts of files itself; without one they are copied.
+    pub(super) outlet: Option<Arc<Outlet>>,
 }
 
 /// A segment under way.
@@ -236,19 +245,30 @@ struct Reading {
     slice: Option<FileSlice>,
     /// Of the segment.
     left: Option<u64>,
+    /// Whether the segment is not worth a system call of its own.
+    is_small: bool,
+}
+
+impl FileWay {
+    /// The first bytes of a slice that is not empty, or what stands for them. Safe to cancel.
+    async fn piece(&self, slice: &FileSlice, is_small: bool) -> io::Result<Bytes> {
+        let Some(outlet) = self.outlet.as_ref().filter(|_| !is_small) else {
+            return self.reads.read(slice).await;
+        };
+        let mut window = slice.clone();
+        window.range.end = window.range.end.min(window.range.start + WINDOW as u64);
+        self.reads.cache(&window).await?;
+        outlet.put(window)
+    }
 }
 
 impl BlobSender {
     /// Opens the first reader at once, so that the fetch knows of its client before the head goes out.
-    pub(super) fn new(
-        blob: BlobAnswer,
-        segments: VecDeque<Segment>,
-        reads: &Arc<FileReads>,
-    ) -> Self {
+    pub(super) fn new(blob: BlobAnswer, segments: VecDeque<Segment>, way: FileWay) -> Self {
         let mut sender = Self {
             blob,
             segments,
-            reads: Arc::clone(reads),
+            way,
             current: None,
             run: 0,
         };
@@ -270,7 +290,7 @@ impl BlobSender {
         }
         loop {
             if let Some(reading) = &mut self.current {
-                match reading.next(&self.reads).await {
+                match reading.next(&self.way).await {
                     Some(Ok(bytes)) => {
                         self.run += bytes.len();
                         return Some(Ok(bytes));
@@ -308,6 +328,7 @@ impl BlobSender {
             reader,
             slice: None,
             left,
+            is_small: left.is_some_and(|left| left <= SMALL),
         });
         Some(Opened::Reading)
     }
@@ -322,10 +343,10 @@ enum Opened {
 
 impl Reading {
     /// The next bytes of the segment; `None` when it is complete.
-    async fn next(&mut self, reads: &Arc<FileReads>) -> Option<Result<Bytes, BrokenBody>> {
+    async fn next(&mut self, way: &FileWay) -> Option<Result<Bytes, BrokenBody>> {
         loop {
             if let Some(slice) = self.slice.as_mut().filter(|slice| !slice.range.is_empty()) {
-                let read = reads.read(slice).await;
+                let read = way.piece(slice, self.is_small).await;
                 return Some(match read {
                     Ok(bytes) => {
                         slice.range.start += bytes.len() as u64;
@@ -369,5 +390,7 @@ fn broken(reason: &'static str, message: &str) -> BrokenBody {
     }
 }
 
+/// Bytes of a segment that go out together with the head or the text before them, by way of memory.
+const SMALL: u64 = 16 * 1024;
 /// Bytes that one answer sends before it leaves the thread to others: bulk readers must not hold up small requests.
 const RUN: usize = 128 * 1024;

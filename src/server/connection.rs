@@ -21,9 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
 use super::body::ResponseBody;
+use super::carrier::Outlet;
+use super::file::FileReads;
 use super::linger::Lingering;
 use super::listener::{Listener, prepare};
 use super::refusal::Refusals;
+use super::sending::Sending;
 use super::stall::{self, StallGuard};
 use super::streams::{Activity, Streams};
 use super::tls::ALPN_H2;
@@ -33,12 +36,20 @@ use crate::telemetry::{Counted, Metrics};
 
 /// Answers requests; what the connections of one kind of listener have in common.
 pub(super) trait Respond: Send + Sync + 'static {
-    /// The answer to a request from `client`, whose body, if any, is not read.
+    /// The answer to a request from `peer`, whose body, if any, is not read.
     fn respond(
         &self,
-        client: SocketAddr,
+        peer: &Peer,
         request: Parts,
     ) -> impl Future<Output = Response<ResponseBody>> + Send;
+}
+
+/// The other side of a connection, as far as an answer depends on it.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// Where the connection takes parts of files to send.
+    pub(super) outlet: Option<Arc<Outlet>>,
 }
 
 /// The connections of some listeners that one [`Respond`] answers.
@@ -52,16 +63,20 @@ pub(super) struct Connections<R> {
     /// Where they are counted, if anywhere.
     metrics: Option<Arc<Metrics>>,
     stall_timeout: Duration,
+    /// By which parts of files get into memory, where answers have any.
+    reads: Option<Arc<FileReads>>,
 }
 
 impl<R: Respond> Connections<R> {
-    /// Connections, as many as `admission` lets in, as tasks of a child of `tasks`; counted in `metrics`.
+    /// Connections, as many as `admission` lets in, as tasks of a child of `tasks`; counted in `metrics`. With `reads`,
+    /// they send parts of files by themselves where they can.
     pub(super) fn new(
         responder: R,
         tasks: &Tasks,
         admission: Arc<Admission>,
         metrics: Option<Arc<Metrics>>,
         stall_timeout: Duration,
+        reads: Option<Arc<FileReads>>,
     ) -> Arc<Self> {
         let tasks = tasks.child();
         Arc::new(Self {
@@ -72,6 +87,7 @@ impl<R: Respond> Connections<R> {
             metrics,
             tasks,
             stall_timeout,
+            reads,
         })
     }
 
@@ -124,15 +140,28 @@ impl<R: Respond> Connections<R> {
 
     async fn connection(&self, stream: TcpStream, client: SocketAddr, tls: Option<TlsAcceptor>) {
         prepare(&stream, self.stall_timeout);
-        let stream = StallGuard::new(Lingering::new(stream), self.stall_timeout);
+        let mut peer = Peer {
+            address: client,
+            outlet: None,
+        };
         // Boxed, each: a task has room for the largest of what it may come to, and most do the least.
-        match tls {
-            None => Box::pin(self.http1(stream, client)).await,
-            Some(tls) => Box::pin(self.tls(stream, client, tls)).await,
+        match (tls, &self.reads) {
+            (Some(tls), _) => Box::pin(self.tls(self.guarded(stream), peer, tls)).await,
+            (None, Some(reads)) if cfg!(target_os = "linux") => {
+                let outlet = Arc::new(Outlet::default());
+                let stream = Sending::new(stream, Arc::clone(&outlet), Arc::clone(reads));
+                peer.outlet = Some(outlet);
+                Box::pin(self.http1(self.guarded(stream), peer)).await;
+            }
+            (None, _) => Box::pin(self.http1(self.guarded(stream), peer)).await,
         }
     }
 
-    async fn tls<S>(&self, stream: S, client: SocketAddr, tls: TlsAcceptor)
+    fn guarded<S>(&self, stream: S) -> StallGuard<Lingering<S>> {
+        StallGuard::new(Lingering::new(stream), self.stall_timeout)
+    }
+
+    async fn tls<S>(&self, stream: S, peer: Peer, tls: TlsAcceptor)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -141,18 +170,20 @@ impl<R: Respond> Connections<R> {
         match stopping.run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => {
                 if stream.get_ref().1.alpn_protocol() == Some(ALPN_H2) {
-                    Box::pin(self.http2(stream, client)).await;
+                    Box::pin(self.http2(stream, peer)).await;
                 } else {
-                    Box::pin(self.http1(stream, client)).await;
+                    Box::pin(self.http1(stream, peer)).await;
                 }
             }
-            Some(Ok(Err(error))) => tracing::debug!(%client, %error, "tls handshake failed"),
-            Some(Err(_)) => tracing::debug!(%client, "tls handshake timed out"),
+            Some(Ok(Err(error))) => {
+                tracing::debug!(client = %peer.address, %error, "tls handshake failed");
+            }
+            Some(Err(_)) => tracing::debug!(client = %peer.address, "tls handshake timed out"),
             None => {}
         }
     }
 
-    fn http1<S>(&self, stream: S, client: SocketAddr) -> impl Future<Output = ()> + Send
+    fn http1<S>(&self, stream: S, peer: Peer) -> impl Future<Output = ()> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -163,12 +194,15 @@ impl<R: Respond> Connections<R> {
             .max_header_size(HEAD_BYTES)
             .max_buf_size(HEAD_BYTES + SLACK_BYTES)
             .keep_alive(true)
+            // Both have hyper queue what bodies give it: parts of files cannot be copied together with other bytes.
+            .writev(true)
             .pipeline_flush(false);
-        let connection = builder.serve_connection(TokioIo::new(stream), self.service(client));
+        let client = peer.address;
+        let connection = builder.serve_connection(TokioIo::new(stream), self.service(peer));
         self.drive(connection, client, None)
     }
 
-    async fn http2<S>(&self, stream: S, client: SocketAddr)
+    async fn http2<S>(&self, stream: S, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -190,13 +224,14 @@ impl<R: Respond> Connections<R> {
             .max_local_error_reset_streams(FAULTY_STREAMS)
             .keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-        let connection = builder.serve_connection(TokioIo::new(stream), self.service(client));
+        let client = peer.address;
+        let connection = builder.serve_connection(TokioIo::new(stream), self.service(peer));
         self.drive(connection, client, Some(&activity)).await;
     }
 
     fn service(
         &self,
-        client: SocketAddr,
+        peer: Peer,
     ) -> impl HttpService<
         Incoming,
         ResBody = ResponseBody,
@@ -204,14 +239,15 @@ impl<R: Respond> Connections<R> {
         Future = impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<R>,
     > + use<R> {
         let responder = Arc::clone(&self.responder);
+        let peer = Arc::new(peer);
         service_fn(move |request: Request<Incoming>| {
-            let responder = Arc::clone(&responder);
+            let (responder, peer) = (Arc::clone(&responder), Arc::clone(&peer));
             async move {
                 let (head, body) = request.into_parts();
                 // Nothing here takes a body. In HTTP/1 its connection ends, rather than reading it to its end.
                 let ends = head.version < Version::HTTP_2 && !body.is_end_stream();
                 // Boxed, since a connection has room for this all along, and most are idle.
-                let mut response = Box::pin(responder.respond(client, head)).await;
+                let mut response = Box::pin(responder.respond(&peer, head)).await;
                 stall::is_answered();
                 if ends {
                     let close = HeaderValue::from_static("close");

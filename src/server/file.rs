@@ -1,10 +1,12 @@
-//! File bytes for sending through user space: from the page cache at once, from the disk by way of a few threads.
+//! File bytes for sending: from the page cache at once, from the disk by way of a few threads.
 //!
 //! `preadv2(RWF_NOWAIT)` copies what is in memory on the async thread, which costs no more than a hand-over would, and
-//! says so where it would have to wait for the disk.
+//! says so where it would have to wait for the disk. It also tells whether the kernel can send a part by itself without
+//! having the thread wait.
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -63,6 +65,27 @@ impl FileReads {
         .map_err(io::Error::other)?
     }
 
+    /// Waits until the bytes of `slice`, at most a few MiB, are in memory, as far as can be told. A file that ends
+    /// within the slice is an error.
+    pub(super) async fn cache(self: &Arc<Self>, slice: &FileSlice) -> io::Result<()> {
+        if is_cached(slice)? {
+            return Ok(());
+        }
+        let permit = Arc::clone(&self.disk)
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
+        let mut buffer = self.buffer();
+        let slice = slice.clone();
+        tokio::task::spawn_blocking(move || {
+            let read = read_through(&slice, &mut buffer.bytes);
+            drop(permit);
+            read
+        })
+        .await
+        .map_err(io::Error::other)?
+    }
+
     fn buffer(self: &Arc<Self>) -> Buffer {
         let idle = self.idle.lock().pop();
         Buffer {
@@ -76,10 +99,7 @@ impl FileReads {
 impl Buffer {
     fn finish(mut self, filled: usize) -> io::Result<Bytes> {
         if filled == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the file is shorter than it was",
-            ));
+            return Err(too_short());
         }
         self.filled = filled;
         Ok(Bytes::from_owner(self))
@@ -100,6 +120,47 @@ impl Drop for Buffer {
             idle.push(bytes);
         }
     }
+}
+
+/// Whether the kernel has a slice that is not empty in memory: its first byte, which leaves memory before the others,
+/// and its last, which comes after them. A file that ends within the slice is an error.
+pub(super) fn is_cached(slice: &FileSlice) -> io::Result<bool> {
+    for offset in [slice.range.start, slice.range.end.saturating_sub(1)] {
+        match read_cached(&slice.file, &mut [0], offset) {
+            Ok(0) => return Err(too_short()),
+            Ok(_) => {}
+            Err(error) if must_wait(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+/// Has the disk read a slice into the kernel's memory, and begin with as much of what follows. Blocks.
+fn read_through(slice: &FileSlice, buffer: &mut [u8]) -> io::Result<()> {
+    let Range { mut start, end } = slice.range;
+    #[cfg(target_os = "linux")]
+    {
+        let ahead = std::num::NonZeroU64::new(2 * end.saturating_sub(start));
+        let advice = rustix::fs::Advice::WillNeed;
+        // A hint: what it does not bring is read below.
+        let _ = rustix::fs::fadvise(&slice.file, start, ahead, advice);
+    }
+    while start < end {
+        let want = usize::try_from(end - start).map_or(buffer.len(), |rest| rest.min(buffer.len()));
+        match read_from_disk(&slice.file, &mut buffer[..want], start)? {
+            0 => return Err(too_short()),
+            got => start += got as u64,
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn too_short() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the file is shorter than it was",
+    )
 }
 
 /// Copies what is in memory; an error for which [`must_wait`] holds where nothing is.
@@ -124,7 +185,7 @@ fn must_wait(error: &io::Error) -> bool {
     )
 }
 
-fn read_from_disk(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(super) fn read_from_disk(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     use std::os::unix::fs::FileExt;
     loop {
         match file.read_at(buffer, offset) {
@@ -147,7 +208,7 @@ mod tests {
 
     use super::*;
 
-    fn slice(content: &[u8], range: std::ops::Range<u64>) -> FileSlice {
+    fn slice(content: &[u8], range: Range<u64>) -> FileSlice {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
         FileSlice {
@@ -185,6 +246,24 @@ mod tests {
     async fn a_file_that_has_become_shorter_is_an_error() {
         let reads = FileReads::new();
         let error = reads.read(&slice(b"hello", 5..9)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_slice_that_has_left_memory_is_brought_back() {
+        let slice = slice(&[7; 300_000], 1..299_999);
+        slice.file.sync_all().unwrap();
+        let gone = rustix::fs::Advice::DontNeed;
+        rustix::fs::fadvise(&slice.file, 0, None, gone).unwrap();
+        FileReads::new().cache(&slice).await.unwrap();
+        assert!(is_cached(&slice).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_ends_within_a_slice_is_not_in_memory() {
+        let slice = slice(b"hello", 2..9);
+        let error = FileReads::new().cache(&slice).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

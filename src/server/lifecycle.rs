@@ -8,6 +8,7 @@ use super::admin::{Admin, Administrator, Api};
 use super::admission::{Admission, Capacity};
 use super::backend::Content;
 use super::connection::Connections;
+use super::file::FileReads;
 use super::listener::{BindError, Listener};
 use super::service::Service;
 use super::tls::Certificate;
@@ -62,9 +63,11 @@ impl Server {
         let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let capacity = Capacity::new(&config.limits, open_files.unwrap_or(u64::MAX));
         let admission = Admission::new(capacity);
+        let reads = FileReads::new();
         let service = Service::new(
             config,
             content,
+            &reads,
             Arc::clone(&admission),
             Arc::clone(&metrics),
             instance_id,
@@ -81,7 +84,7 @@ impl Server {
             admin_address: admin.first().map(Listener::address),
             readiness: readiness.clone(),
             accepting: tasks.child(),
-            clients: Connections::new(service, tasks, admission, shown, stall),
+            clients: Connections::new(service, tasks, admission, shown, stall, Some(reads)),
             admin_accepting: tasks.child(),
             admin: Connections::new(
                 admin_service,
@@ -89,6 +92,7 @@ impl Server {
                 Admission::new(ADMIN_CAPACITY),
                 None,
                 stall,
+                None,
             ),
         };
         for listener in plain {

@@ -1,7 +1,6 @@
 //! From a request's head to its answer: who asks, what for, and one log line when it is over.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use super::answer::{API_VERSION, Answer};
 use super::backend::Content;
 use super::body::ResponseBody;
 use super::clients::Clients;
-use super::connection::Respond;
+use super::connection::{Peer, Respond};
 use super::file::FileReads;
 use super::handlers::{base, blobs, catalog, health, manifests, referrers, tags};
 use super::record::Record;
@@ -52,6 +51,7 @@ impl fmt::Debug for Service {
 /// One request on its way through a handler.
 pub(super) struct Exchange<'a> {
     pub(super) service: &'a Service,
+    pub(super) peer: &'a Peer,
     pub(super) request: &'a Parts,
     pub(super) call: Call,
     pub(super) record: &'a mut Record,
@@ -61,13 +61,14 @@ impl Service {
     pub(super) fn new(
         config: &Config,
         content: Arc<dyn Content>,
+        reads: &Arc<FileReads>,
         admission: Arc<Admission>,
         metrics: Arc<Metrics>,
         instance_id: &str,
     ) -> Self {
         Self {
             content,
-            reads: FileReads::new(),
+            reads: Arc::clone(reads),
             clients: Clients::new(&config.clients),
             catalog: config.catalog,
             admission,
@@ -80,7 +81,7 @@ impl Service {
     /// Finds the route and runs its handler, before the deadline.
     async fn answer(
         &self,
-        client: SocketAddr,
+        peer: &Peer,
         request: &Parts,
         record: &mut Record,
     ) -> Result<Answer, Rejection> {
@@ -90,14 +91,15 @@ impl Service {
             note(record, route);
         }
         // Health is no content, and probes come from where clients do not.
-        if !matches!(route, Ok(Route::Health)) && !self.clients.permit(client.ip()) {
-            return Err(Rejection::not_a_client(client.ip()));
+        if !matches!(route, Ok(Route::Health)) && !self.clients.permit(peer.address.ip()) {
+            return Err(Rejection::not_a_client(peer.address.ip()));
         }
         if went_round(&request.headers, &self.instance_id) {
             return Err(Rejection::went_round());
         }
         let exchange = Exchange {
             service: self,
+            peer,
             request,
             call: Call {
                 deadline,
@@ -114,35 +116,35 @@ impl Service {
     /// The same, if there is room for the request; whatever happens to it happens to no other.
     async fn answer_alone(
         &self,
-        client: SocketAddr,
+        peer: &Peer,
         request: &Parts,
         record: &mut Record,
     ) -> (Result<Answer, Rejection>, Option<Slot>) {
         // In HTTP/1 the connection's own slot is for its only request.
         let slot = match request.version {
-            Version::HTTP_2 => match self.admission.admit(client.ip()) {
+            Version::HTTP_2 => match self.admission.admit(peer.address.ip()) {
                 Ok(slot) => Some(slot),
                 Err(full) => return (Err(Rejection::full(full)), None),
             },
             _ => None,
         };
-        let answer = AssertUnwindSafe(self.answer(client, request, record)).catch_unwind();
+        let answer = AssertUnwindSafe(self.answer(peer, request, record)).catch_unwind();
         let answer = answer.await.unwrap_or_else(|_| Err(Rejection::fault()));
         (answer, slot)
     }
 }
 
 impl Respond for Service {
-    async fn respond(&self, client: SocketAddr, request: Parts) -> Response<ResponseBody> {
+    async fn respond(&self, peer: &Peer, request: Parts) -> Response<ResponseBody> {
         let id = RequestId::of(&request.headers);
         let mut record = Record::new(
             &self.metrics,
             id,
-            client.ip().to_canonical(),
+            peer.address.ip().to_canonical(),
             &request.method,
             request.uri.path(),
         );
-        let (answer, slot) = self.answer_alone(client, &request, &mut record).await;
+        let (answer, slot) = self.answer_alone(peer, &request, &mut record).await;
         let answer = match answer {
             Ok(answer) => answer,
             Err(rejection) => {

@@ -4,7 +4,6 @@
 mod api;
 mod token;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use http::{Method, Response, StatusCode};
 
 use super::answer::{Answer, Payload};
 use super::body::ResponseBody;
-use super::connection::Respond;
+use super::connection::{Peer, Respond};
 use super::handlers::health;
 use crate::runtime::Readiness;
 use crate::telemetry::Metrics;
@@ -68,7 +67,7 @@ impl Admin {
 }
 
 impl Respond for Admin {
-    async fn respond(&self, _client: SocketAddr, request: Parts) -> Response<ResponseBody> {
+    async fn respond(&self, _peer: &Peer, request: Parts) -> Response<ResponseBody> {
         let answer = if api::is_for(request.uri.path()) {
             self.api.answer(&request).await
         } else {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 use http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{Method, StatusCode};
@@ -9,7 +10,7 @@ use http::{Method, StatusCode};
 use crate::oci::{ContentRange, Digest, Multipart, RangeSpec, Ranges, Target, range};
 use crate::proxy::{BlobAnswer, BlobUse};
 use crate::server::answer::{Answer, Payload};
-use crate::server::body::{BlobSender, Segment};
+use crate::server::body::{BlobSender, FileWay, Segment};
 use crate::server::conditional::{client_has, range_applies};
 use crate::server::reject::Rejection;
 use crate::server::service::Exchange;
@@ -155,10 +156,11 @@ fn payload(
     segments: VecDeque<Segment>,
     len: Option<u64>,
 ) -> Payload {
-    Payload::Blob(
-        BlobSender::new(blob, segments, &exchange.service.reads),
-        len,
-    )
+    let way = FileWay {
+        reads: Arc::clone(&exchange.service.reads),
+        outlet: exchange.peer.outlet.clone(),
+    };
+    Payload::Blob(BlobSender::new(blob, segments, way), len)
 }
 
 /// The type of every blob: what it really is, its manifest says.

@@ -77,13 +77,19 @@ impl Fake {
 
     /// A blob in a file.
     pub(super) fn file_blob(&self, bytes: &[u8]) -> Digest {
-        let digest = Digest::sha256(bytes);
+        self.open_blob(bytes);
+        Digest::sha256(bytes)
+    }
+
+    /// The same; gives its file.
+    pub(super) fn open_blob(&self, bytes: &[u8]) -> Arc<File> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        let len = bytes.len() as u64;
-        let content = InFile(Arc::new(file), len);
-        self.put(&digest, Some(len), Arc::new(content), CacheOutcome::Hit);
-        digest
+        let (file, len) = (Arc::new(file), bytes.len() as u64);
+        let content = Arc::new(InFile(Arc::clone(&file), len));
+        let digest = Digest::sha256(bytes);
+        self.put(&digest, Some(len), content, CacheOutcome::Hit);
+        file
     }
 
     /// A blob whose bytes come as the test sends them, for one reader.

@@ -7,6 +7,7 @@ mod api;
 mod connections;
 mod errors;
 mod fake;
+mod files;
 mod http2;
 mod log;
 mod peers;
