@@ -14,11 +14,13 @@ use crate::oci::Digest;
 use crate::runtime::Clock;
 
 use super::commit::Job;
+use super::evict::{Outcome, carry_out};
 use super::files::{Files, at, is_absent};
 use super::layout::{Layout, PartialId};
+use super::notes::{KeptTotals, Note};
 use super::partial::{Committing, remove};
 use super::refs::{self, MAX_REF_LEN};
-use super::usage::Usage;
+use super::usage::{Usage, Victim};
 
 /// What can be asked of the committer.
 #[derive(Debug)]
@@ -40,6 +42,12 @@ pub(super) enum Change {
     RemoveRecord { target: PathBuf },
     /// Removes the blob at `target`; `false` where there is none.
     RemoveBlob { digest: Digest, target: PathBuf },
+    /// Removes blobs that were chosen to go; `target` is where they all are.
+    Evict {
+        victims: Vec<Victim>,
+        outcome: Arc<Outcome>,
+        target: PathBuf,
+    },
 }
 
 /// What must be there for a record to be replaced.
@@ -137,6 +145,24 @@ impl Batcher {
         }
     }
 
+    /// Leaves word of how much there is, when no change will be made any more. Without it the next life has to count first.
+    pub(super) fn leave_totals(&self) {
+        let Some(bytes) = self.usage.expected() else {
+            return;
+        };
+        let written = KeptTotals { bytes }.to_json().and_then(|bytes| {
+            let State::Record { temp, file } = self.write_record(&bytes)? else {
+                return Ok(());
+            };
+            self.files.sync_data(&file)?;
+            self.files.rename(&temp, &self.layout.note(Note::Totals))?;
+            self.files.sync_dir(self.layout.root())
+        });
+        if let Err(error) = written {
+            tracing::debug!(%error, "no word is left of how much is stored; the next start counts first");
+        }
+    }
+
     fn prepare(&self, job: Job) -> Work {
         let mut work = Work {
             job,
@@ -179,7 +205,9 @@ impl Batcher {
                 }
                 self.write_record(bytes)
             }
-            Change::RemoveRecord { .. } | Change::RemoveBlob { .. } => Ok(State::Remove),
+            Change::RemoveRecord { .. } | Change::RemoveBlob { .. } | Change::Evict { .. } => {
+                Ok(State::Remove)
+            }
         }
     }
 
@@ -277,13 +305,30 @@ impl Batcher {
         } = &mut work.job.change
         {
             self.usage.add(digest, *len, self.clock.now());
-            stage.committed();
+            // Whoever holds the stage reads the blob.
+            stage.committed(self.usage.hold(digest));
         }
         work.state = Ok(State::Done(true));
     }
 
     fn remove(&self, work: &mut Work) {
         if !matches!(work.state, Ok(State::Remove)) {
+            return;
+        }
+        if let Change::Evict {
+            victims, outcome, ..
+        } = &work.job.change
+        {
+            let now = self.clock.now();
+            carry_out(
+                &*self.files,
+                &self.layout,
+                &self.usage,
+                victims,
+                outcome,
+                now,
+            );
+            work.state = Ok(State::Done(true));
             return;
         }
         let target = work.job.change.target();
@@ -390,7 +435,8 @@ impl Change {
             Self::Commit { target, .. }
             | Self::PutRecord { target, .. }
             | Self::RemoveRecord { target }
-            | Self::RemoveBlob { target, .. } => target,
+            | Self::RemoveBlob { target, .. }
+            | Self::Evict { target, .. } => target,
         }
     }
 }
