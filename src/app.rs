@@ -80,6 +80,8 @@ impl App {
             data_dir: config.data_dir.clone(),
             max_size: config.cache.max_size,
             min_free: config.cache.min_free,
+            max_age: config.cache.max_age,
+            evicts: !config.offline,
             lock_wait: LOCK_WAIT,
             offline: config.offline,
         };
@@ -181,6 +183,8 @@ impl AtRest {
             data_dir: config.data_dir.clone(),
             max_size: config.cache.max_size,
             min_free: config.cache.min_free,
+            max_age: config.cache.max_age,
+            evicts: false,
             lock_wait: Duration::ZERO,
             offline: config.offline,
         };

@@ -6,6 +6,7 @@
 pub mod range;
 
 mod digest;
+mod digest_set;
 mod error;
 mod link;
 mod manifest;
@@ -17,6 +18,7 @@ mod route;
 mod tag_list;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub use digest_set::{DigestMap, DigestSet, ShortDigest, Unhashed};
 pub use error::{ErrorBody, ErrorCode, ErrorEntry};
 pub use link::{next_link, next_query};
 pub use manifest::{Descriptor, ManifestError, ManifestInfo, ManifestKind, Platform};

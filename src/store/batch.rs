@@ -14,11 +14,13 @@ use crate::oci::Digest;
 use crate::runtime::Clock;
 
 use super::commit::Job;
+use super::evict::{Outcome, carry_out};
 use super::files::{FileId, Files, at, is_absent};
 use super::layout::{Layout, PartialId};
+use super::notes::{KeptTotals, Note};
 use super::partial::{Committing, remove};
 use super::refs::{self, MAX_REF_LEN};
-use super::usage::Usage;
+use super::usage::{Usage, Victim};
 
 /// What can be asked of the committer.
 #[derive(Debug)]
@@ -47,6 +49,12 @@ pub(super) enum Change {
         target: PathBuf,
         seen: FileId,
         aside: PathBuf,
+    },
+    /// Removes blobs that were chosen to go; `target` is where they all are.
+    Evict {
+        victims: Vec<Victim>,
+        outcome: Arc<Outcome>,
+        target: PathBuf,
     },
 }
 
@@ -147,6 +155,24 @@ impl Batcher {
         }
     }
 
+    /// Leaves word of how much there is, when no change will be made any more. Without it the next life has to count first.
+    pub(super) fn leave_totals(&self) {
+        let Some(bytes) = self.usage.expected() else {
+            return;
+        };
+        let written = KeptTotals { bytes }.to_json().and_then(|bytes| {
+            let State::Record { temp, file } = self.write_record(&bytes)? else {
+                return Ok(());
+            };
+            self.files.sync_data(&file)?;
+            self.files.rename(&temp, &self.layout.note(Note::Totals))?;
+            self.files.sync_dir(self.layout.root())
+        });
+        if let Err(error) = written {
+            tracing::debug!(%error, "no word is left of how much is stored; the next start counts first");
+        }
+    }
+
     fn prepare(&self, job: Job) -> Work {
         let mut work = Work {
             job,
@@ -192,7 +218,9 @@ impl Batcher {
                 }
                 self.write_record(bytes)
             }
-            Change::RemoveRecord { .. } | Change::RemoveBlob { .. } => Ok(State::Remove),
+            Change::RemoveRecord { .. } | Change::RemoveBlob { .. } | Change::Evict { .. } => {
+                Ok(State::Remove)
+            }
             Change::MoveAside { .. } => Ok(State::Aside),
         }
     }
@@ -291,7 +319,8 @@ impl Batcher {
         } = &mut work.job.change
         {
             self.usage.add(digest, *len, self.clock.now());
-            stage.committed();
+            // Whoever holds the stage reads the blob.
+            stage.committed(self.usage.hold(digest));
         }
         work.state = Ok(State::Done(true));
     }
@@ -301,6 +330,22 @@ impl Batcher {
             return self.move_aside(work);
         }
         if !matches!(work.state, Ok(State::Remove)) {
+            return;
+        }
+        if let Change::Evict {
+            victims, outcome, ..
+        } = &work.job.change
+        {
+            let now = self.clock.now();
+            carry_out(
+                &*self.files,
+                &self.layout,
+                &self.usage,
+                victims,
+                outcome,
+                now,
+            );
+            work.state = Ok(State::Done(true));
             return;
         }
         let target = work.job.change.target();
@@ -437,7 +482,8 @@ impl Change {
             | Self::PutRecord { target, .. }
             | Self::RemoveRecord { target }
             | Self::RemoveBlob { target, .. }
-            | Self::MoveAside { target, .. } => target,
+            | Self::MoveAside { target, .. }
+            | Self::Evict { target, .. } => target,
         }
     }
 }

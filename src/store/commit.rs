@@ -77,6 +77,9 @@ async fn run(batcher: Arc<Batcher>, mut jobs: mpsc::Receiver<Job>, stopping: Can
             tracing::error!(%error, "a commit broke off; please report this");
         }
     }
+    if let Err(error) = tokio::task::spawn_blocking(move || batcher.leave_totals()).await {
+        tracing::error!(%error, "the last commit broke off; please report this");
+    }
 }
 
 fn stopped() -> io::Error {

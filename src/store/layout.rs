@@ -56,6 +56,7 @@ impl Layout {
             Note::Pins => "pins.json",
             Note::Statistics => "statistics.json",
             Note::Scrub => "scrub.json",
+            Note::Totals => "totals.json",
         })
     }
 
@@ -155,6 +156,7 @@ pub(super) fn is_of_root(name: &OsStr) -> bool {
         "pins.json",
         "statistics.json",
         "scrub.json",
+        "totals.json",
         "admin.token",
         "blobs",
         "partial",
@@ -206,6 +208,11 @@ pub(super) fn record_kind(kind: RefKindName, name: &OsStr) -> Option<RefKind> {
         RefKindName::Manifest => RefKind::Manifest(name.strip_suffix(".json")?.parse().ok()?),
         RefKindName::Blob => RefKind::Blob(name.parse().ok()?),
     })
+}
+
+/// Whether a folder of records is that of the manifests.
+pub(super) fn is_manifest_folder(name: &OsStr) -> bool {
+    name == MANIFESTS
 }
 
 /// Whether a name in a repository's directory holds records, rather than being the next component of a longer name:

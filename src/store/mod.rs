@@ -7,7 +7,8 @@
 //! <data>/layby.json                                  format version, instance id
 //! <data>/layby.lock                                  locked while the directory is in use
 //! <data>/blobs/<algorithm>/<first two>/<encoded>     committed, immutable, last use in its mtime
-//! <data>/pins.json, statistics.json, scrub.json      what outlives a restart besides content
+//! <data>/pins.json, statistics.json                  what outlives a restart besides content
+//! <data>/scrub.json, totals.json                     how far the scrub is; how much an orderly end has left
 //! <data>/admin.token                                 who holds it may administrate; readable by its owner alone
 //! <data>/damaged/<name>                              what turned out not to match its name, moved aside
 //! <data>/partial/<64 digits>                         blobs being fetched, which a later fetch may go on with
@@ -30,7 +31,9 @@ mod batch;
 mod check;
 mod chores;
 mod commit;
+mod evict;
 mod files;
+mod keep;
 mod layout;
 mod look;
 mod notes;
@@ -61,6 +64,7 @@ use crate::runtime::{Clock, Tasks};
 use crate::telemetry::Metrics;
 
 pub use check::{Begun, BlobCheck, BlobShard, Faulty, ShardEntry, Soundness};
+pub use evict::Evicted;
 pub use files::{Disk, Entry, FileId, Files, Kind, Space, Stat};
 pub use look::BlobLook;
 pub use notes::Note;
@@ -69,18 +73,21 @@ pub use partial::{Block, BootId, LogHeader, MAX_BLOCK, StageKey, StagedBlob, che
 pub use refs::{MAX_REF_LEN, RefKey, RefKind, RefKindName};
 pub use room::RoomError;
 pub use token::read_admin_token;
+#[doc(hidden)]
+pub use usage::IndexProbe;
 pub use usage::Totals;
 pub use walk::PassedOver;
 
 use batch::{Batcher, Change, Expected};
 use chores::Chores;
 use commit::Committer;
+use evict::{Asks, Evictor};
 use files::open_regular;
 use layout::Layout;
 use partial::{ABANDONED_AFTER, Idle, Partials, Shelf};
 use room::Room;
 use upkeep::Upkeep;
-use usage::Usage;
+use usage::{Reading, Usage};
 
 /// What an operator decides about the store.
 #[derive(Debug, Clone)]
@@ -91,6 +98,10 @@ pub struct StoreOptions {
     pub max_size: Option<u64>,
     /// What must stay free on the file system.
     pub min_free: MinFree,
+    /// What nobody has used for so long is evicted; `None`: nothing is for its age.
+    pub max_age: Option<Duration>,
+    /// Whether blobs are evicted without being told: not by who only looks, and not where nothing could be fetched anew.
+    pub evicts: bool,
     /// How long to wait for a data directory that another process uses.
     pub lock_wait: Duration,
     /// Nothing can be fetched anew: a partial is kept however long nobody has gone on with it.
@@ -106,6 +117,7 @@ pub struct Store {
     usage: Arc<Usage>,
     partials: Partials,
     committer: Committer,
+    evictor: Evictor,
     instance_id: String,
 }
 
@@ -116,6 +128,8 @@ pub struct StoredBlob {
     pub file: Arc<File>,
     /// Its length in bytes.
     pub len: u64,
+    /// It is not evicted as long as somebody has this.
+    _reading: Option<Arc<Reading>>,
 }
 
 impl Store {
@@ -156,8 +170,9 @@ impl Store {
         )
         .await?;
         let lock = Arc::new(opened.lock);
-        let usage = Arc::new(Usage::new(metrics));
+        let usage = Arc::new(Usage::new(Arc::clone(&metrics), opened.expected));
         let shelf = Arc::new(Shelf::new(Arc::clone(&files), layout.clone()));
+        let (asks, asked) = Asks::new();
         let room = Arc::new(Room::new(
             options.max_size,
             options.min_free,
@@ -165,6 +180,7 @@ impl Store {
             Arc::clone(&files),
             Arc::clone(&usage),
             Arc::clone(&shelf),
+            asks,
         ));
         for left in opened.partials {
             let space = Arc::new(room.adopt(left.allocated));
@@ -201,6 +217,19 @@ impl Store {
         tasks.spawn_until_stop(upkeep.clone().scan());
         tasks.spawn(upkeep.run(tasks.stopping()));
         tasks.spawn(chores.run(waiting_chores, tasks.stopping()));
+        let committer = Committer::start(batcher, &tasks);
+        let evictor = Evictor {
+            usage: Arc::clone(&usage),
+            room: Arc::clone(&room),
+            committer: committer.clone(),
+            layout: layout.clone(),
+            clock: clock.clone(),
+            metrics,
+            max_age: options.max_age,
+        };
+        if options.evicts {
+            tasks.spawn(evictor.clone().run(asked, tasks.stopping()));
+        }
         let partials = Partials {
             files: Arc::clone(&files),
             layout: layout.clone(),
@@ -211,7 +240,8 @@ impl Store {
             lock: Arc::downgrade(&lock),
         };
         Ok(Arc::new(Self {
-            committer: Committer::start(batcher, &tasks),
+            committer,
+            evictor,
             files,
             layout,
             clock,
@@ -261,10 +291,12 @@ impl Store {
             );
             return Ok(None);
         }
-        self.usage.touch(digest, self.clock.now());
+        let now = self.clock.now();
+        let reading = self.usage.open(digest, stat.len, stat.modified, now);
         Ok(Some(StoredBlob {
             file: Arc::new(file),
             len: stat.len,
+            _reading: reading.map(Arc::new),
         }))
     }
 
@@ -353,7 +385,11 @@ impl Store {
             expected,
             bytes,
         };
-        self.committer.make(change).await
+        let is_put = self.committer.make(change).await?;
+        if let RefKind::Manifest(digest) = &key.kind {
+            self.usage.mark_manifests(std::slice::from_ref(digest));
+        }
+        Ok(is_put)
     }
 
     /// Removes a record, and the directories that it leaves empty; whether there was one.

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 use super::batch::{Change, Expected};
 use super::{Store, refs};
 
@@ -14,6 +16,21 @@ pub enum Note {
     Statistics,
     /// How far the scrub is.
     Scrub,
+    /// How much the last life has left, if it ended in order: the store's own.
+    Totals,
+}
+
+/// `totals.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct KeptTotals {
+    /// Bytes of committed blobs.
+    pub(super) bytes: u64,
+}
+
+impl KeptTotals {
+    pub(super) fn to_json(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
+    }
 }
 
 impl Store {

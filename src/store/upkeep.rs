@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crate::runtime::Clock;
 use super::files::{Entry, Files, Kind, is_absent};
 use super::layout::{self, Layout};
 use super::partial::Shelf;
+use super::refs::{RefKind, RefKindName};
 use super::usage::{Found, Usage};
 
 /// What the upkeep works on.
@@ -93,6 +94,51 @@ impl Upkeep {
             elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "stored blobs counted"
         );
+        self.mark_manifests().await;
+        let usage = Arc::clone(&self.usage);
+        paced(move || usage.put_in_order()).await;
+    }
+
+    /// Finds out which blobs are manifests: those that a record says so of.
+    async fn mark_manifests(&self) {
+        let mut dirs = vec![self.layout.refs_dir()];
+        while let Some(dir) = dirs.pop() {
+            let this = self.clone();
+            let below = paced(move || this.mark_below(&dir)).await;
+            dirs.extend(below.unwrap_or_default());
+        }
+    }
+
+    /// Marks the manifests that records in this directory name. Returns the directories in it that may have more.
+    fn mark_below(&self, dir: &Path) -> Vec<PathBuf> {
+        let entries = self.files.list(dir).unwrap_or_else(|error| {
+            if !is_absent(&error) {
+                tracing::warn!(
+                    path = %dir.display(),
+                    %error,
+                    "cannot list records; what they say are manifests is evicted like layers, check owner and mode"
+                );
+            }
+            Vec::new()
+        });
+        if dir.file_name().is_some_and(layout::is_manifest_folder) {
+            let kinds = entries.iter().filter_map(|entry| {
+                let kind = layout::record_kind(RefKindName::Manifest, &entry.name)?;
+                match kind {
+                    RefKind::Manifest(digest) => Some(digest),
+                    _ => None,
+                }
+            });
+            self.usage.mark_manifests(&kinds.collect::<Vec<_>>());
+            return Vec::new();
+        }
+        let leads_on = |entry: &Entry| {
+            let name = entry.name.to_str().unwrap_or_default();
+            entry.kind == Kind::Directory
+                && (!layout::is_record_folder(name) || layout::is_manifest_folder(&entry.name))
+        };
+        let below = entries.into_iter().filter(leads_on);
+        below.map(|entry| dir.join(entry.name)).collect()
     }
 
     fn scan_shard(&self, algorithm: &str, dir: &Path, shard: &OsString) {

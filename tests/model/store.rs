@@ -31,6 +31,8 @@ impl Life {
                 data_dir: files.data_dir(),
                 max_size: None,
                 min_free: MinFree::Bytes(0),
+                max_age: None,
+                evicts: false,
                 lock_wait: Duration::from_secs(30),
                 offline: false,
             },

@@ -17,6 +17,8 @@ async fn store() -> (tempfile::TempDir, Arc<Store>) {
         data_dir: dir.path().join("data"),
         max_size: None,
         min_free: MinFree::Bytes(0),
+        max_age: None,
+        evicts: false,
         lock_wait: Duration::ZERO,
         offline: false,
     };

@@ -18,7 +18,9 @@ use crate::runtime::Clock;
 
 use crate::store::files::{Files, is_absent, open_regular};
 use crate::store::layout::{Layout, PartialId};
+use crate::store::notes::{KeptTotals, Note};
 use crate::store::partial::{BootId, StageKey};
+use crate::store::refs;
 
 pub use formats::{Formats, Step};
 
@@ -104,6 +106,8 @@ pub(super) struct Opened {
     pub(super) boot: BootId,
     /// What a later fetch may go on with.
     pub(super) partials: Vec<Left>,
+    /// Bytes of the blobs that are there; `None` where they have to be counted first.
+    pub(super) expected: Option<u64>,
 }
 
 /// A partial that an earlier life has left.
@@ -204,8 +208,10 @@ fn prepare(
     // First of all: what a later version has written is not for this one to tidy.
     let identity = read_identity(files, layout, formats)?;
     let is_new = identity.is_none() && is_missing(files, &layout.blobs_dir())?;
+    let mut expected = take_totals(files, layout)?;
     for dir in [layout.blobs_dir(), layout.refs_dir(), layout.partial_dir()] {
         match files.create_dir(&dir) {
+            Ok(()) if dir == layout.blobs_dir() => expected = Some(0),
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(failed("create", &dir)(error));
             }
@@ -237,6 +243,7 @@ fn prepare(
         instance_id: identity.instance,
         boot: boot_id(files),
         partials,
+        expected,
     })
 }
 
@@ -270,6 +277,18 @@ fn is_missing(files: &dyn Files, path: &Path) -> Result<bool, OpenError> {
         Err(error) if is_absent(&error) => Ok(true),
         Err(error) => Err(failed("look at", path)(error)),
     }
+}
+
+/// How much the last life has said to have left. It says so once: what comes after is another life's to tell.
+fn take_totals(files: &dyn Files, layout: &Layout) -> Result<Option<u64>, OpenError> {
+    let path = layout.note(Note::Totals);
+    let kept = refs::read(files, &path).map_err(failed("read", &path))?;
+    match files.unlink(&path) {
+        Err(error) if !is_absent(&error) => return Err(failed("remove", &path)(error)),
+        _ => {}
+    }
+    let kept = kept.and_then(|bytes| serde_json::from_slice::<KeptTotals>(&bytes).ok());
+    Ok(kept.map(|kept| kept.bytes))
 }
 
 /// Makes the names of the data directory and of those above it durable: an earlier life may have made them, and ended

@@ -20,7 +20,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
@@ -84,7 +84,7 @@ impl Partials {
             return Ok(None);
         };
         let this = self.clone();
-        blocking(move || this.reopen(&hold, &idle)).await
+        self.with_room(move || this.reopen(&hold, &idle)).await
     }
 
     /// A new stage under `key`. See [`super::Store::stage`].
@@ -95,13 +95,36 @@ impl Partials {
     ) -> Result<StagedBlob, RoomError> {
         let hold = Arc::new(self.shelf.take(key).await);
         let this = self.clone();
-        blocking(move || this.make(Some(hold), len)).await
+        self.with_room(move || this.make(Some(Arc::clone(&hold)), len))
+            .await
     }
 
     /// A stage of `len` bytes that nobody will resume. See [`super::Store::put_blob`].
     pub(super) async fn scratch(&self, len: u64) -> Result<StagedBlob, RoomError> {
         let this = self.clone();
-        blocking(move || this.make(None, Some(len))).await
+        self.with_room(move || this.make(None, Some(len))).await
+    }
+
+    /// Does `work` where it may block; as long as there is no room for it and some can be made, again.
+    async fn with_room<T: Send + 'static>(
+        &self,
+        work: impl Fn() -> Result<T, RoomError> + Send + Sync + 'static,
+    ) -> Result<T, RoomError> {
+        self.room.counted().await;
+        let work = Arc::new(work);
+        let mut tries = 0;
+        loop {
+            let one = Arc::clone(&work);
+            let needed = match blocking(move || one()).await {
+                Err(RoomError::NoRoom { needed }) if tries < MOST_TRIES => needed,
+                other => return other,
+            };
+            // Where there is room by all sums and the disk is full all the same, the next time says so.
+            if !self.room.asks().ask(needed, tries > 0).await {
+                return Err(RoomError::NoRoom { needed });
+            }
+            tries += 1;
+        }
     }
 
     fn make(&self, hold: Option<Arc<Hold>>, len: Option<u64>) -> Result<StagedBlob, RoomError> {
@@ -296,6 +319,7 @@ impl Partials {
             write_back: Arc::default(),
             phase: Mutex::new(Phase::Open(Box::new(writing))),
             is_removed: AtomicBool::new(false),
+            reading: OnceLock::new(),
         };
         set_aside(&stage, step)?;
         Ok(stage)
@@ -334,6 +358,9 @@ fn no_room_if_full(error: io::Error, needed: u64) -> RoomError {
 
 /// Smaller blobs are fetched again from the start: they have no log, and are not kept.
 const LEAST_KEPT: u64 = 1 << 20;
+
+/// Others may take the room that was made.
+const MOST_TRIES: u32 = 4;
 
 /// Claimed for a blob whose length nobody knows, so that a full disk is found out at once.
 const LEAST_CLAIM: u64 = 1;

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ use super::writing::Writing;
 use crate::store::chores::Chore;
 use crate::store::files::{Files, at};
 use crate::store::room::{Reservation, Room};
+use crate::store::usage::Reading;
 
 /// A place to write a blob to. Dropped without a commit and without being closed, it is closed as
 /// [`StagedBlob::keep`] does.
@@ -115,6 +116,8 @@ pub(in crate::store) struct Stage {
     pub(super) phase: Mutex<Phase>,
     /// The file has lost its name, and its bytes are freed with it.
     pub(super) is_removed: AtomicBool,
+    /// Once it is a blob, that is being read by whoever holds this.
+    pub(super) reading: OnceLock<Reading>,
 }
 
 /// Whether it may be written to.
@@ -311,12 +314,16 @@ impl Committing {
     }
 
     /// Notes that the file has left `partial/` for good: no more writes, no more claim on room, no log. Blocks.
-    pub(in crate::store) fn committed(&mut self) {
+    pub(in crate::store) fn committed(&mut self, reading: Option<Reading>) {
         // Held until all is done: it frees the id.
         let Some(_writing) = self.0.writing.take() else {
             return;
         };
         let stage = &self.0.stage;
+        if let Some(reading) = reading {
+            // It is committed once.
+            let _ = stage.reading.set(reading);
+        }
         *stage.phase.lock() = Phase::Ended;
         stage.space.release();
         if let Some(log) = &stage.log

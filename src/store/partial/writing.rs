@@ -37,13 +37,14 @@ impl Writing {
                 format!("{} ends before {offset} + {count}", stage.path.display()),
             ));
         };
-        self.make_room(stage, offset, end)
-            .and_then(|()| {
-                let write = || stage.files.write_at(&stage.file, offset, bytes);
-                let written = stage.room.with_space(write);
-                written.map_err(|error| at("write to", &stage.path, &error))
-            })
-            .map_err(as_storage_full)?;
+        let mut tries = 0;
+        while let Err(error) = self.place(stage, offset, end, bytes) {
+            let is_hopeless = !is_full(&error) || tries == MOST_TRIES;
+            if is_hopeless || !stage.room.asks().ask_blocking(STEP.max(count), tries > 0) {
+                return Err(as_storage_full(error));
+            }
+            tries += 1;
+        }
         if let Some(journal) = &mut self.journal {
             journal.written(offset, bytes);
         }
@@ -53,6 +54,13 @@ impl Writing {
             self.write_back(stage)?;
         }
         Ok(())
+    }
+
+    fn place(&mut self, stage: &Stage, offset: u64, end: u64, bytes: &[u8]) -> io::Result<()> {
+        self.make_room(stage, offset, end)?;
+        let write = || stage.files.write_at(&stage.file, offset, bytes);
+        let written = stage.room.with_space(write);
+        written.map_err(|error| at("write to", &stage.path, &error))
     }
 
     /// Claims room for a write, and sets space aside in the file system for the steps that it touches: around it, not
@@ -134,6 +142,9 @@ fn as_storage_full(error: io::Error) -> io::Error {
 
 /// Space is claimed and set aside in steps of this.
 pub(super) const STEP: u64 = 8 << 20;
+
+/// So often room is made for one write.
+const MOST_TRIES: u32 = 4;
 
 /// What is set aside for a file whose length nobody knows: no more than any content takes.
 const LEAST_SET_ASIDE: u64 = 1;

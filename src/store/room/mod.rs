@@ -1,5 +1,7 @@
 //! Room first: whether there is place for what is to be written, and the claim on it while it is written.
 
+mod sizes;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,9 +12,14 @@ use parking_lot::Mutex;
 
 use crate::config::MinFree;
 
+use crate::store::evict::Asks;
 use crate::store::files::{Files, Space, at, is_full};
 use crate::store::partial::Shelf;
 use crate::store::usage::Usage;
+
+pub(super) use sizes::Pressure;
+
+use sizes::Sizes;
 
 /// Why there is no stage.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +58,8 @@ pub(super) struct Room {
     shelf: Arc<Shelf>,
     claims: Arc<Claims>,
     snapshot: Mutex<Option<Snapshot>>,
+    /// Who makes room.
+    asks: Asks,
 }
 
 /// Sums over all reservations.
@@ -76,6 +85,17 @@ struct Snapshot {
     ever_landed: u64,
 }
 
+/// What there is no room for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shortage {
+    /// Bytes that would have to go.
+    pub(super) bytes: u64,
+    /// The most that may go for fetches.
+    pub(super) most: u64,
+    /// All bytes of blobs.
+    pub(super) stored: u64,
+}
+
 /// Whether there is room for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -94,6 +114,7 @@ impl Room {
         files: Arc<dyn Files>,
         usage: Arc<Usage>,
         shelf: Arc<Shelf>,
+        asks: Asks,
     ) -> Self {
         Self {
             max_size,
@@ -104,7 +125,13 @@ impl Room {
             shelf,
             claims: Arc::default(),
             snapshot: Mutex::default(),
+            asks,
         }
+    }
+
+    /// Where more room is asked for.
+    pub(super) fn asks(&self) -> &Asks {
+        &self.asks
     }
 
     /// Reserves `len` bytes. Where there is no room, idle partials go, the oldest first, if that helps. Blocks.
@@ -169,34 +196,78 @@ impl Room {
         more: u64,
         idle: u64,
     ) -> Verdict {
+        let mut sums = self.claims.0.lock();
+        // Asked under the lock: what is committed meanwhile is in here before it leaves the sums.
+        let mut sizes = self.sizes(snapshot, &sums, idle);
+        if sizes.missing(more, 0) == 0 {
+            sums.held = sums.held.saturating_add(more);
+            reservation.held.fetch_add(more, Ordering::Relaxed);
+            drop(sums);
+            sizes.held = sizes.held.saturating_add(more);
+            if sizes.pressure().is_some() {
+                self.asks.press();
+            }
+            Verdict::Fits
+        } else if sizes.missing(more, idle) == 0 {
+            Verdict::Crowded
+        } else {
+            Verdict::TooMuch
+        }
+    }
+
+    fn sizes(&self, snapshot: &Snapshot, sums: &Sums, idle: u64) -> Sizes {
         let Space { total, available } = snapshot.space;
         let keep = match self.min_free {
             MinFree::Bytes(bytes) => bytes,
             MinFree::Share(share) => part_of(total, share),
         };
-        let mut sums = self.claims.0.lock();
-        // Asked under the lock: what is committed meanwhile is in here before it leaves the sums.
-        //
-        // Until all is counted, this is too little rather than too much: a pull is not refused for what others have on
-        // the same disk, and `min_free` holds all the same.
-        let stored = self.usage.totals().bytes;
         let since = sums.ever_landed.saturating_sub(snapshot.ever_landed);
-        let left = available.saturating_sub(since);
-        let size = stored.saturating_add(sums.held).saturating_add(more);
-        let to_come = sums.held.saturating_sub(sums.landed);
-        let wanted = to_come.saturating_add(more).saturating_add(keep);
-        let fits = |idle: u64| {
-            let size = size.saturating_sub(idle);
-            self.max_size.is_none_or(|most| size <= most) && wanted <= left.saturating_add(idle)
-        };
-        if fits(0) {
-            sums.held = sums.held.saturating_add(more);
-            reservation.held.fetch_add(more, Ordering::Relaxed);
-            Verdict::Fits
-        } else if fits(idle) {
-            Verdict::Crowded
-        } else {
-            Verdict::TooMuch
+        Sizes {
+            max_size: self.max_size,
+            keep,
+            disk: total,
+            left: available.saturating_sub(since),
+            stored: self.usage.taken(),
+            blobs: self.usage.totals().bytes,
+            held: sums.held,
+            landed: sums.landed,
+            idle,
+        }
+    }
+
+    /// The sizes at this moment. Blocks.
+    fn sizes_now(&self) -> io::Result<Sizes> {
+        let idle = self.shelf.idle_bytes();
+        let snapshot = self.look()?;
+        Ok(self.sizes(&snapshot, &self.claims.0.lock(), idle))
+    }
+
+    /// What `more` bytes are short of room for when all idle partials are gone. Blocks.
+    pub(super) fn shortage(&self, more: u64) -> io::Result<Shortage> {
+        let sizes = self.sizes_now()?;
+        Ok(Shortage {
+            bytes: sizes.missing(more, sizes.idle),
+            most: sizes.most_for_fetches(),
+            stored: sizes.blobs,
+        })
+    }
+
+    /// What should go before anybody has to wait for it. Blocks.
+    pub(super) fn pressure(&self) -> io::Result<Option<Pressure>> {
+        Ok(self.sizes_now()?.pressure())
+    }
+
+    /// What is above the low watermarks. Blocks.
+    pub(super) fn excess(&self) -> io::Result<u64> {
+        Ok(self.sizes_now()?.excess())
+    }
+
+    /// Waits, though not for long, until it is known what there is, where a limit stands against it.
+    pub(super) async fn counted(&self) {
+        if self.max_size.is_some() && self.usage.taken().is_none() {
+            let mut scanned = self.usage.scanned();
+            // Without it, there is no room.
+            let _ = tokio::time::timeout(LONGEST_COUNT, scanned.wait_for(|&done| done)).await;
         }
     }
 
@@ -289,6 +360,9 @@ impl Drop for Reservation {
 fn part_of(total: u64, share: f64) -> u64 {
     (total as f64 * share.clamp(0.0, 1.0)) as u64
 }
+
+/// A fetch waits no longer until it is known how much there is.
+const LONGEST_COUNT: Duration = Duration::from_secs(1);
 
 /// The file system is asked for its free space so often at most.
 const SPACE_CACHED: Duration = Duration::from_secs(1);

@@ -4,10 +4,11 @@ use crate::store::layout::Layout;
 use crate::store::partial::{Idle, StageKey};
 
 fn room(max_size: Option<u64>, min_free: MinFree) -> Room {
-    let usage = Arc::new(Usage::new(Arc::default()));
+    let usage = Arc::new(Usage::new(Arc::default(), Some(0)));
     let dir = std::env::temp_dir();
     let shelf = Arc::new(Shelf::new(Arc::new(Disk), Layout::new(dir.clone())));
-    Room::new(max_size, min_free, dir, Arc::new(Disk), usage, shelf)
+    let (asks, _) = Asks::new();
+    Room::new(max_size, min_free, dir, Arc::new(Disk), usage, shelf, asks)
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::*;
 
 mod admin;
 mod blobs;
+mod evict;
 mod opening;
 mod records;
 mod resume;
@@ -132,6 +133,8 @@ fn options_in(dir: &Path, max_size: Option<u64>) -> StoreOptions {
         data_dir: dir.join("var/data"),
         max_size,
         min_free: MinFree::Bytes(0),
+        max_age: None,
+        evicts: true,
         lock_wait: Duration::from_secs(30),
         offline: false,
     }

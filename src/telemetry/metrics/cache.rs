@@ -90,7 +90,7 @@ impl CacheMetrics {
             "Blobs passed through uncached",
             metrics.bypass.clone(),
         );
-        registry.register("evictions", "Blobs removed", metrics.evictions.clone());
+        registry.register("evictions", "Blobs evicted", metrics.evictions.clone());
         metrics
     }
 
@@ -108,8 +108,9 @@ impl CacheMetrics {
         self.bypass.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// Counts a removed blob.
-    pub fn evicted(&self, reason: &'static str) {
-        self.evictions.get_or_create(&ReasonLabel { reason }).inc();
+    /// Counts evicted blobs.
+    pub fn evicted(&self, reason: &'static str, blobs: u64) {
+        let counter = self.evictions.get_or_create(&ReasonLabel { reason });
+        counter.inc_by(blobs);
     }
 }

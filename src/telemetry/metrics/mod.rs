@@ -109,7 +109,7 @@ mod tests {
         metrics.upstream.verify_failed("docker.io");
         metrics.cache.stale_served("docker.io", "unreachable");
         metrics.cache.bypassed("too_large");
-        metrics.cache.evicted("size");
+        metrics.cache.evicted("size", 1);
         let text = metrics.render();
         for name in [
             "requests_total{",

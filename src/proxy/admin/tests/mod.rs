@@ -126,6 +126,8 @@ impl Shelf {
             data_dir: dir.path().join("data"),
             max_size: None,
             min_free: MinFree::Bytes(0),
+            max_age: None,
+            evicts: false,
             lock_wait: Duration::ZERO,
             offline: false,
         };

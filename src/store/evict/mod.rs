@@ -1,0 +1,301 @@
+//! Making room: blobs go before the limits are reached, at once when a fetch needs room, and when nobody has used them
+//! for long.
+//!
+//! Owns when blobs go and how many; who goes is `usage`'s. Names are removed by the committer alone, in batches, so that
+//! nothing is removed that was committed or opened since it was chosen. Imports what `store` imports.
+
+mod ask;
+mod carry_out;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::runtime::Clock;
+use crate::telemetry::Metrics;
+
+use super::batch::Change;
+use super::commit::Committer;
+use super::layout::Layout;
+use super::room::Room;
+use super::usage::{Demand, Usage, Victim};
+
+pub(super) use ask::{Ask, Asks};
+pub(super) use carry_out::{Outcome, carry_out};
+
+/// Why blobs go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// `max_size` is near.
+    Size,
+    /// `min_free` is near.
+    Space,
+    /// Nobody has used them for `max_age`.
+    Age,
+    /// A fetch needs room.
+    Room,
+    /// An operator wants it.
+    Command,
+}
+
+impl Reason {
+    /// Its name in metrics and logs.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Space => "space",
+            Self::Age => "age",
+            Self::Room => "room",
+            Self::Command => "command",
+        }
+    }
+}
+
+/// What has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Evicted {
+    /// Number of blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Evicted {
+    fn and(self, other: Self) -> Self {
+        Self {
+            blobs: self.blobs.saturating_add(other.blobs),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+}
+
+/// Evicts. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Evictor {
+    pub(super) usage: Arc<Usage>,
+    pub(super) room: Arc<Room>,
+    pub(super) committer: Committer,
+    pub(super) layout: Layout,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    /// What nobody has used for so long goes; `None`: nothing does for its age.
+    pub(super) max_age: Option<Duration>,
+}
+
+impl Evictor {
+    /// Evicts when it is asked to, when the limits are near, and now and then what is old, until `stopping`.
+    pub(super) async fn run(self, mut asks: UnboundedReceiver<Ask>, stopping: CancellationToken) {
+        let mut rounds = tokio::time::interval(INTERVAL);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let pressed = self.room.asks().pressed();
+        let mut was_ready = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => break,
+                ask = asks.recv() => match ask {
+                    Some(ask) => self.answer(ask).await,
+                    None => break,
+                },
+                () = self.usage.ready_to_choose(), if !was_ready => was_ready = true,
+                () = pressed.notified(), if was_ready => self.relieve(&mut asks, &stopping).await,
+                _ = rounds.tick(), if was_ready => {
+                    self.expire(&mut asks, &stopping).await;
+                    self.relieve(&mut asks, &stopping).await;
+                }
+            }
+        }
+    }
+
+    /// Makes room for a fetch, or leaves everything as it is where that would take too much.
+    async fn answer(&self, ask: Ask) {
+        let made = match self.make_room(ask.needed, ask.is_disk_full).await {
+            Ok(made) => made,
+            Err(error) => {
+                tracing::warn!(%error, "no room could be made");
+                false
+            }
+        };
+        (ask.done)(made);
+    }
+
+    async fn make_room(&self, needed: u64, is_disk_full: bool) -> io::Result<bool> {
+        let room = Arc::clone(&self.room);
+        let shortage = blocking(move || room.shortage(needed)).await?;
+        let (wanted, most) = match shortage.bytes {
+            // In spite of all sums; evicting is a try.
+            0 if is_disk_full => (needed, shortage.most.max(shortage.stored / 4)),
+            0 => return Ok(true),
+            bytes => (bytes, shortage.most),
+        };
+        if wanted > most {
+            return Ok(false);
+        }
+        let demand = Demand::Bytes(wanted);
+        let Some(victims) = self.choose_all(demand).filter(|all| sum(all) >= wanted) else {
+            return Ok(false);
+        };
+        let evicted = self.evict_all(victims, Reason::Room).await?;
+        Ok(evicted.bytes > 0)
+    }
+
+    /// Evicts until the limits are no longer near.
+    async fn relieve(&self, asks: &mut UnboundedReceiver<Ask>, stopping: &CancellationToken) {
+        while !stopping.is_cancelled() {
+            let room = Arc::clone(&self.room);
+            let pressure = match blocking(move || room.pressure()).await {
+                Ok(Some(pressure)) => pressure,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "the limits cannot be compared with the disk");
+                    return;
+                }
+            };
+            let demand = Demand::Bytes(pressure.bytes);
+            if !self.some(demand, pressure.reason, asks).await {
+                return;
+            }
+        }
+    }
+
+    /// Evicts what nobody has used for long.
+    async fn expire(&self, asks: &mut UnboundedReceiver<Ask>, stopping: &CancellationToken) {
+        let Some(age) = self.max_age else { return };
+        let demand = Demand::unused_for(age, self.clock.now());
+        while !stopping.is_cancelled() && self.some(demand, Reason::Age, asks).await {}
+    }
+
+    /// Evicts one batch, and makes room for whoever has asked meanwhile; whether something has gone.
+    async fn some(
+        &self,
+        demand: Demand,
+        reason: Reason,
+        asks: &mut UnboundedReceiver<Ask>,
+    ) -> bool {
+        while let Ok(ask) = asks.try_recv() {
+            self.answer(ask).await;
+        }
+        let victims = self.usage.choose(demand, BATCH, self.clock.now());
+        match self.evict(victims, reason).await {
+            Ok(evicted) => evicted.blobs > 0,
+            Err(error) => {
+                tracing::debug!(%error, "nothing is evicted any more");
+                false
+            }
+        }
+    }
+
+    /// What `max_age` and the limits ask for, or, with `to`, what is above so many bytes; with `dry_run` only what that
+    /// would be. Blocks for as long as those are many.
+    pub(super) async fn collect(&self, to: Option<u64>, dry_run: bool) -> io::Result<Evicted> {
+        self.usage.ready_to_choose().await;
+        let mut victims = Vec::new();
+        if let (None, Some(age)) = (to, self.max_age) {
+            let demand = Demand::unused_for(age, self.clock.now());
+            victims = self.choose_all(demand).unwrap_or_default();
+        }
+        let excess = match to {
+            Some(to) => self.usage.totals().bytes.saturating_sub(to),
+            None => {
+                let room = Arc::clone(&self.room);
+                blocking(move || room.excess()).await?
+            }
+        };
+        let wanted = excess.saturating_sub(sum(&victims));
+        victims.extend(self.choose_all(Demand::Bytes(wanted)).unwrap_or_default());
+        if dry_run {
+            self.usage.put_back(&victims, self.clock.now());
+            return Ok(Evicted {
+                blobs: victims.len() as u64,
+                bytes: sum(&victims),
+            });
+        }
+        self.evict_all(victims, Reason::Command).await
+    }
+
+    /// All that is demanded, or what there is of it; `None` where that is nothing.
+    fn choose_all(&self, demand: Demand) -> Option<Vec<Victim>> {
+        let mut victims = Vec::new();
+        let mut bytes = 0_u64;
+        loop {
+            let left = match demand {
+                Demand::Bytes(wanted) => Demand::Bytes(wanted.saturating_sub(bytes)),
+                other @ Demand::UnusedSince(_) => other,
+            };
+            let some = self.usage.choose(left, AT_ONCE, self.clock.now());
+            if some.is_empty() {
+                return (!victims.is_empty()).then_some(victims);
+            }
+            bytes = bytes.saturating_add(sum(&some));
+            victims.extend(some);
+        }
+    }
+
+    async fn evict_all(&self, mut victims: Vec<Victim>, reason: Reason) -> io::Result<Evicted> {
+        let mut evicted = Evicted::default();
+        while !victims.is_empty() {
+            let rest = victims.split_off(victims.len().min(BATCH));
+            let batch = std::mem::replace(&mut victims, rest);
+            match self.evict(batch, reason).await {
+                Ok(some) => evicted = evicted.and(some),
+                Err(error) => {
+                    self.usage.put_back(&victims, self.clock.now());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(evicted)
+    }
+
+    async fn evict(&self, victims: Vec<Victim>, reason: Reason) -> io::Result<Evicted> {
+        if victims.is_empty() {
+            return Ok(Evicted::default());
+        }
+        let outcome = Arc::new(Outcome::default());
+        let change = Change::Evict {
+            victims,
+            outcome: Arc::clone(&outcome),
+            target: self.layout.blobs_dir(),
+        };
+        self.committer.make(change).await?;
+        let evicted = outcome.evicted();
+        if evicted.blobs > 0 {
+            let reason = reason.as_str();
+            self.metrics.cache.evicted(reason, evicted.blobs);
+            tracing::info!(
+                reason,
+                blobs = evicted.blobs,
+                size_bytes = evicted.bytes,
+                left_bytes = self.usage.totals().bytes,
+                "blobs evicted"
+            );
+        }
+        Ok(evicted)
+    }
+}
+
+fn sum(victims: &[Victim]) -> u64 {
+    let lens = victims.iter().map(|victim| victim.len);
+    lens.fold(0, u64::saturating_add)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
+}
+
+/// The limits are compared with the disk so often at least: others write to it too.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Blobs whose names are removed in one go: freeing a large file takes a while, and commits wait for it.
+const BATCH: usize = 64;
+
+/// Blobs chosen in one go.
+const AT_ONCE: usize = 4096;

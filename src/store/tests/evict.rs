@@ -1,0 +1,225 @@
+//! Making room for what is new.
+
+use super::*;
+use crate::oci::DigestSet;
+
+const KIB: u64 = 1 << 10;
+
+/// A store that evicts, of at most `max_size` bytes.
+async fn evicting(max_size: u64) -> Fixture {
+    let fixture = Fixture::with_max_size(Some(max_size)).await;
+    fixture.store.set_pinned(DigestSet::default());
+    fixture.store.usage.ready_to_choose().await;
+    fixture
+}
+
+impl Fixture {
+    /// Commits a blob of `len` bytes that `number` tells from others, a second after the last.
+    async fn blob(&self, number: u8, len: u64) -> Digest {
+        self.clock.advance(Duration::from_secs(1));
+        let mut bytes = content(0..len);
+        bytes[0] = number;
+        self.commit(&bytes).await.unwrap()
+    }
+
+    fn is_there(&self, digest: &Digest) -> bool {
+        self.path(digest).exists()
+    }
+
+    /// How many of them are there.
+    fn count_of(&self, digests: &[Digest]) -> usize {
+        let there = digests.iter().filter(|digest| self.is_there(digest));
+        there.count()
+    }
+
+    fn evicted(&self, reason: &str) -> bool {
+        let text = self.metrics.render();
+        text.contains(&format!("evictions_total{{reason=\"{reason}\"}}"))
+    }
+}
+
+#[tokio::test]
+async fn a_fetch_that_needs_room_pushes_out_what_was_used_longest_ago() {
+    let fixture = evicting(100 * KIB).await;
+    let mut blobs = Vec::new();
+    for n in 0..9 {
+        blobs.push(fixture.blob(n, 10 * KIB).await);
+    }
+    drop(fixture.store.open_blob(&blobs[0]).unwrap());
+    let stage = fixture.stage(Some(20 * KIB)).await.unwrap();
+    assert!(!fixture.is_there(&blobs[1]));
+    assert!(fixture.is_there(&blobs[0]) && fixture.is_there(&blobs[8]));
+    assert!(fixture.evicted("room"));
+    drop(stage);
+}
+
+#[tokio::test]
+async fn many_large_requests_that_leave_at_once_do_not_empty_the_cache() {
+    let fixture = evicting(100 * KIB).await;
+    let mut blobs = Vec::new();
+    for n in 0..10 {
+        blobs.push(fixture.blob(n, 9 * KIB).await);
+    }
+    let mut refused = 0;
+    for _ in 0..50 {
+        match fixture.stage(Some(20 * KIB)).await {
+            Ok(stage) => stage.discard(),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused < 50, "the first had room");
+    assert!(fixture.count_of(&blobs) * 9 >= 75);
+    // More than a quarter is not pushed out for anybody.
+    let all = fixture.store.totals().blobs;
+    assert!(fixture.stage(Some(60 * KIB)).await.is_err());
+    assert_eq!(fixture.store.totals().blobs, all);
+}
+
+#[tokio::test]
+async fn blobs_go_before_there_is_no_room() {
+    let fixture = evicting(1000 * KIB).await;
+    let mut blobs = Vec::new();
+    for n in 0..96 {
+        blobs.push(fixture.blob(n, 10 * KIB).await);
+    }
+    while !fixture.evicted("size") {
+        tokio::task::yield_now().await;
+    }
+    assert!(!fixture.is_there(&blobs[0]) && fixture.is_there(&blobs[95]));
+    assert!(fixture.store.totals().bytes <= 950 * KIB);
+}
+
+#[tokio::test]
+async fn nothing_is_evicted_before_the_pins_are_known_nor_where_that_is_not_wanted() {
+    let fixture = Fixture::with_max_size(Some(100 * KIB)).await;
+    fixture.store.scanned().await;
+    let mut blobs = Vec::new();
+    for n in 0..10 {
+        blobs.push(fixture.blob(n, 10 * KIB).await);
+    }
+    assert!(fixture.stage(Some(KIB)).await.is_err());
+    assert_eq!(fixture.count_of(&blobs), 10);
+    let mut pins = DigestSet::default();
+    blobs[..9].iter().for_each(|digest| _ = pins.insert(digest));
+    fixture.store.set_pinned(pins);
+    fixture.store.usage.ready_to_choose().await;
+    assert!(fixture.stage(Some(20 * KIB)).await.is_err());
+    let stage = fixture.stage(Some(KIB)).await.unwrap();
+    assert_eq!(fixture.count_of(&blobs), 9);
+    assert!(!fixture.is_there(&blobs[9]));
+    drop(stage);
+}
+
+#[tokio::test]
+async fn what_is_read_stays_and_what_is_open_without_a_name_counts() {
+    let fixture = evicting(100 * KIB).await;
+    let read = fixture.blob(1, 50 * KIB).await;
+    let idle = fixture.blob(2, 20 * KIB).await;
+    let reader = fixture.store.open_blob(&read).unwrap().unwrap();
+    let collected = fixture.store.collect(Some(0), false).await.unwrap();
+    assert_eq!((collected.blobs, collected.bytes), (1, 20 * KIB));
+    assert!(fixture.is_there(&read) && !fixture.is_there(&idle));
+    // An operator removes it under its reader.
+    assert!(fixture.store.remove_blob(&read).await.unwrap());
+    assert_eq!(fixture.store.totals().bytes, 0);
+    assert!(fixture.stage(Some(51 * KIB)).await.is_err());
+    let mut bytes = vec![0; 50 << 10];
+    reader.file.read_exact_at(&mut bytes, 0).unwrap();
+    drop(reader);
+    drop(fixture.stage(Some(51 * KIB)).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_blob_that_is_used_once_it_is_chosen_stays() {
+    let fixture = evicting(100 * KIB).await;
+    let digest = fixture.blob(1, 10 * KIB).await;
+    let usage = &fixture.store.usage;
+    let demand = usage::Demand::Bytes(1);
+    let victims = usage.choose(demand, 1, fixture.clock.now());
+    drop(fixture.store.open_blob(&digest).unwrap());
+    assert!(!usage.is_chosen(&victims[0]));
+}
+
+#[tokio::test]
+async fn what_nobody_used_for_its_age_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (clock, metrics, tasks) = (Clock::system(), Arc::default(), Tasks::new());
+    let options = StoreOptions {
+        max_age: Some(Duration::from_hours(24)),
+        ..options_in(dir.path(), None)
+    };
+    let store = open_with(options, &clock, &metrics, &tasks).await.unwrap();
+    store.set_pinned(DigestSet::default());
+    store.usage.ready_to_choose().await;
+    let fixture = Fixture {
+        dir,
+        clock,
+        metrics,
+        tasks,
+        store,
+    };
+    let old = fixture.blob(1, KIB).await;
+    let used = fixture.blob(2, KIB).await;
+    fixture.clock.advance(Duration::from_hours(20));
+    fixture.store.note_use(&used);
+    fixture.clock.advance(Duration::from_hours(10));
+    let would = fixture.store.collect(None, true).await.unwrap();
+    assert_eq!((would.blobs, fixture.is_there(&old)), (1, true));
+    let collected = fixture.store.collect(None, false).await.unwrap();
+    assert_eq!(collected, would);
+    assert!(!fixture.is_there(&old) && fixture.is_there(&used));
+}
+
+#[tokio::test]
+async fn manifests_and_the_order_of_use_are_known_after_a_restart() {
+    let fixture = Fixture::new().await;
+    let manifest = fixture.blob(1, KIB).await;
+    let again = fixture.blob(2, KIB).await;
+    let newcomers = [fixture.blob(3, KIB).await, fixture.blob(4, KIB).await];
+    let record = key("org/app", RefKind::Manifest(manifest.clone()));
+    fixture
+        .store
+        .put_ref(&record, b"{}".to_vec())
+        .await
+        .unwrap();
+    fixture.clock.advance(Duration::from_mins(5));
+    drop(fixture.store.open_blob(&again).unwrap());
+    let fixture = fixture.restart().await;
+    fixture.store.set_pinned(DigestSet::default());
+    let left = |kib| fixture.store.collect(Some(kib * KIB), false);
+    assert_eq!(left(2).await.unwrap().blobs, 2);
+    assert_eq!(fixture.count_of(&newcomers), 0);
+    assert_eq!(left(1).await.unwrap().blobs, 1);
+    assert!(fixture.is_there(&manifest) && !fixture.is_there(&again));
+}
+
+#[tokio::test]
+async fn what_the_last_life_left_counts_before_it_is_counted() {
+    let fixture = Fixture::new().await;
+    fixture.blob(1, 50 * KIB).await;
+    let note = fixture.store.layout.note(Note::Totals);
+    assert!(!note.exists());
+    let mut fixture = fixture.restart().await;
+    fixture.stop().await;
+    let kept = fs::read_to_string(&note).unwrap();
+    assert_eq!(kept, format!("{{\"bytes\":{}}}", 50 * KIB));
+    let usage = Usage::new(Arc::default(), Some(50 * KIB));
+    assert_eq!(usage.taken(), Some(50 * KIB));
+    let fixture = fixture.restart_with(Some(60 * KIB)).await;
+    assert!(!note.exists(), "it holds for one life");
+    // Whether it is counted by now or not.
+    assert!(fixture.stage(Some(11 * KIB)).await.is_err());
+    assert!(fixture.stage(Some(10 * KIB)).await.is_ok());
+}
+
+#[tokio::test]
+async fn after_a_crash_a_fetch_waits_until_it_is_known_what_there_is() {
+    let fixture = Fixture::new().await;
+    fixture.blob(1, 50 * KIB).await;
+    let mut fixture = fixture.restart().await;
+    fixture.stop().await;
+    fs::remove_file(fixture.store.layout.note(Note::Totals)).unwrap();
+    let fixture = fixture.restart_with(Some(60 * KIB)).await;
+    assert!(fixture.stage(Some(10 * KIB)).await.is_ok());
+    assert!(fixture.stage(Some(11 * KIB)).await.is_err());
+}
