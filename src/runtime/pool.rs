@@ -58,7 +58,8 @@ impl Pool {
         let under_way = self.crew.under_way.fetch_add(1, Ordering::AcqRel) + 1;
         // The threads end only after the last sender is gone, and the crew has the receiver.
         let _ = self.jobs.send(Box::new(job));
-        if under_way > *self.crew.threads.lock()
+        let threads = *self.crew.threads.lock();
+        if under_way > threads
             && let Err(error) = self.crew.add()
         {
             tracing::warn!(%error, pool = self.crew.name, "no further thread can be started, jobs wait for the others");
