@@ -7,8 +7,6 @@
 //! directories are made, `--keep` leaves them there. Without `--bench`, as under `cargo test --benches`, two thousand
 //! blobs are enough.
 
-#![expect(clippy::print_stdout, reason = "what is measured is printed")]
-
 mod make;
 mod program;
 mod start;

@@ -41,6 +41,8 @@ mod open;
 mod partial;
 mod refs;
 mod room;
+#[cfg(test)]
+pub(crate) mod testing;
 mod token;
 mod upkeep;
 mod usage;

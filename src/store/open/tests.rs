@@ -4,6 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::store::Disk;
+use crate::store::testing::Sick;
 
 /// In format 7 there was a file `one`; since 8 it is `two`, and since 9 `two` begins with a `9`.
 const STEPS: &[Step] = &[
@@ -31,98 +32,6 @@ const STEPS: &[Step] = &[
 /// Those who know all formats, and those who know but the first.
 const ALL: Formats = Formats::new(7, STEPS);
 const OLD: Formats = Formats::new(7, &[]);
-
-/// A file layer that works so many times and then no more, as when the process is killed.
-#[derive(Debug)]
-struct Killed {
-    left: std::sync::atomic::AtomicU64,
-}
-
-impl Killed {
-    fn after(changes: u64) -> Self {
-        Self {
-            left: changes.into(),
-        }
-    }
-
-    fn change(&self) -> io::Result<()> {
-        use std::sync::atomic::Ordering::Relaxed;
-        let less = |left: u64| left.checked_sub(1);
-        match self.left.fetch_update(Relaxed, Relaxed, less) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(io::Error::other("killed")),
-        }
-    }
-}
-
-/// Each change counts; looking does not.
-impl Files for Killed {
-    fn create(&self, path: &Path) -> io::Result<File> {
-        self.change()?;
-        Disk.create(path)
-    }
-    fn open(&self, path: &Path) -> io::Result<File> {
-        Disk.open(path)
-    }
-    fn reopen(&self, path: &Path) -> io::Result<File> {
-        Disk.reopen(path)
-    }
-    fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.change()?;
-        Disk.write_at(file, offset, bytes)
-    }
-    fn read_at(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        Disk.read_at(file, offset, buffer)
-    }
-    fn reserve(&self, file: &File, offset: u64, len: u64) -> io::Result<()> {
-        Disk.reserve(file, offset, len)
-    }
-    fn sync_data(&self, file: &File) -> io::Result<()> {
-        self.change()?;
-        Disk.sync_data(file)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.change()?;
-        Disk.sync_dir(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.change()?;
-        Disk.rename(from, to)
-    }
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.change()?;
-        Disk.unlink(path)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.change()?;
-        Disk.create_dir(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.change()?;
-        Disk.remove_dir(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<crate::store::Entry>> {
-        Disk.list(dir)
-    }
-    fn stat(&self, path: &Path) -> io::Result<crate::store::Stat> {
-        Disk.stat(path)
-    }
-    fn stat_file(&self, file: &File) -> io::Result<crate::store::Stat> {
-        Disk.stat_file(file)
-    }
-    fn set_modified(&self, path: &Path, time: SystemTime) -> io::Result<()> {
-        Disk.set_modified(path, time)
-    }
-    fn try_lock(&self, path: &Path) -> io::Result<Option<File>> {
-        Disk.try_lock(path)
-    }
-    fn space(&self, path: &Path) -> io::Result<crate::store::Space> {
-        Disk.space(path)
-    }
-    fn boot_id(&self) -> io::Result<BootId> {
-        Disk.boot_id()
-    }
-}
 
 /// Opens and closes a data directory; the instance that it says it is.
 fn open_with(files: &dyn Files, root: &Path, formats: Formats) -> Result<String, OpenError> {
@@ -167,7 +76,7 @@ fn a_migration_that_was_cut_short_anywhere_goes_on_at_the_next_start() {
     let mut cuts = 0_u64;
     loop {
         let (dir, instance) = old();
-        let cut = open_with(&Killed::after(cuts), dir.path(), ALL);
+        let cut = open_with(&Sick::killed_after(cuts), dir.path(), ALL);
         let is_whole = cut.is_ok();
         assert_eq!(open_with(&Disk, dir.path(), ALL).unwrap(), instance);
         assert_migrated(dir.path());

@@ -175,7 +175,7 @@ async fn changes_tell_as_json_what_they_did() {
                 &["rm", "org/app"],
                 json!({
                     "dry_run": false, "images": [IMAGE], "pinned": [],
-                    "blobs": 3, "freed_bytes": 41721, "kept_blobs": 1, "kept_bytes": 102_400,
+                    "blobs": 3, "freed_bytes": 41_721, "kept_blobs": 1, "kept_bytes": 102_400,
                 }),
             ),
         ] {

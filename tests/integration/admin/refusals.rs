@@ -73,7 +73,7 @@ async fn a_missing_server_is_named_with_what_to_look_at() {
         token.display().to_string(),
     );
     for command in COMMANDS {
-        let ran = run(&[command, &["--admin", &url, "--token-file", &token][..]].concat())
+        let ran = run(&[*command, &["--admin", &url, "--token-file", &token][..]].concat())
             .await
             .expect(3);
         assert!(
@@ -105,7 +105,7 @@ async fn a_wrong_token_is_refused_and_the_right_one_is_for_its_owner_alone() {
     std::fs::write(&wrong, "0123456789abcdef0123456789abcdef").expect("a token");
     let wrong = ["--token-file", wrong.to_str().expect("a path")];
     for command in COMMANDS {
-        let ran = scene.run(&[command, &wrong[..]].concat()).await.expect(3);
+        let ran = scene.run(&[*command, &wrong[..]].concat()).await.expect(3);
         assert!(
             ran.err.contains("refuses the token") && ran.err.contains("--token-file"),
             "{ran:?}"
@@ -144,7 +144,7 @@ async fn a_locked_directory_whose_server_does_not_answer_is_named() {
         let toml = format!("data_dir = {data:?}\n[admin]\nlisten = {admin:?}\n");
         std::fs::write(&file, toml).expect("a configuration");
         for command in COMMANDS {
-            let ran = run(&[command, &["--config", &path][..]].concat())
+            let ran = run(&[*command, &["--config", &path][..]].concat())
                 .await
                 .expect(3);
             assert!(
@@ -165,7 +165,7 @@ async fn a_directory_that_is_none_is_left_as_it_is() {
     let scratch = tempfile::tempdir().expect("scratch");
     let data = scratch.path().join("nothing").display().to_string();
     for command in COMMANDS {
-        let ran = run(&[command, &["--data-dir", &data][..]].concat())
+        let ran = run(&[*command, &["--data-dir", &data][..]].concat())
             .await
             .expect(3);
         assert!(

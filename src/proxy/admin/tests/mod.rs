@@ -21,7 +21,7 @@ use crate::proxy::Place;
 use crate::proxy::tags::TagRecord;
 use crate::proxy::testing::place;
 use crate::runtime::{Clock, Tasks};
-use crate::store::{Disk, RefKind, Store, StoreOptions};
+use crate::store::{Disk, Files, RefKind, Store, StoreOptions};
 use crate::telemetry::Metrics;
 
 use super::model::ImageSummary;
@@ -120,6 +120,10 @@ impl Shelf {
     }
 
     async fn open(dir: TempDir, toml: &str, clock: Clock) -> Self {
+        Self::open_over(dir, toml, clock, Arc::new(Disk)).await
+    }
+
+    async fn open_over(dir: TempDir, toml: &str, clock: Clock, files: Arc<dyn Files>) -> Self {
         let config = Config::from_toml(toml, &Overrides::default()).unwrap();
         let (metrics, tasks) = (Arc::<Metrics>::default(), Tasks::new());
         let options = StoreOptions {
@@ -131,7 +135,6 @@ impl Shelf {
             lock_wait: Duration::ZERO,
             offline: false,
         };
-        let files = Arc::new(Disk);
         let shared = Arc::clone(&metrics);
         let store = Store::open(options, files, clock.clone(), shared, tasks.clone()).await;
         let store = store.unwrap();

@@ -4,6 +4,7 @@ use futures_util::StreamExt as _;
 
 use super::*;
 use crate::proxy::admin::model::{Finding, FindingKind, VerifyEvent, VerifyReport};
+use crate::store::testing::Sick;
 
 /// Verifies to the end.
 async fn verify(shelf: &Shelf, image: Option<&str>) -> (Vec<Finding>, VerifyReport) {
@@ -211,4 +212,23 @@ async fn what_is_no_directory_in_place_of_records_is_told_and_the_rest_is_verifi
     assert_eq!(kinds, [FindingKind::Foreign, FindingKind::Missing]);
     assert_eq!(findings[0].place, records.display().to_string());
     assert_eq!(report.sound, 6);
+}
+
+#[tokio::test]
+async fn a_blob_that_can_be_opened_but_not_read_is_moved_aside() {
+    let sick = Sick::new();
+    let files = Arc::<Sick>::clone(&sick);
+    let dir = tempfile::tempdir().unwrap();
+    let shelf = Shelf::open_over(dir, "", Clock::system(), files).await;
+    let picture = Picture::new("a", &["first layer", "second layer"]);
+    shelf.image(&alpine(), "1", &picture).await;
+    let digest = sha("first layer");
+    sick.cannot_read(&shelf.path(&digest));
+    let finding = only(&shelf).await;
+    assert_eq!(finding.kind, FindingKind::Unreadable);
+    assert!(finding.done.starts_with("moved to "), "{finding:?}");
+    assert!(!shelf.has(&digest));
+    shelf.blob(&alpine(), "first layer").await;
+    let (findings, _) = verify(&shelf, None).await;
+    assert_eq!(findings, []);
 }

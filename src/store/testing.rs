@@ -1,0 +1,144 @@
+//! A disk that fails where a test wants it to.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use super::{BootId, Disk, Entry, FileId, Files, Space, Stat};
+
+/// The disk, but for what a test says.
+pub(crate) struct Sick {
+    /// Changes until it takes no more; looking is always possible.
+    left: AtomicU64,
+    /// A file whose bytes cannot be read.
+    unreadable: Mutex<Option<FileId>>,
+}
+
+impl fmt::Debug for Sick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sick").finish_non_exhaustive()
+    }
+}
+
+impl Sick {
+    /// Nothing is wrong with it yet.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self::killed_after(u64::MAX))
+    }
+
+    /// Takes so many changes and then no more, as when the process is killed.
+    pub(crate) fn killed_after(changes: u64) -> Self {
+        Self {
+            left: changes.into(),
+            unreadable: Mutex::default(),
+        }
+    }
+
+    /// Has every read of the file at `path` fail, under whatever name; it can still be opened.
+    pub(crate) fn cannot_read(&self, path: &Path) {
+        *self.unreadable.lock() = Disk.stat(path).ok().map(|stat| stat.id);
+    }
+
+    fn change(&self) -> io::Result<()> {
+        let less = |left: u64| left.checked_sub(1);
+        let taken = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        taken.map(|_| ()).map_err(|_| io::Error::other("killed"))
+    }
+}
+
+impl Files for Sick {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        self.change()?;
+        Disk.create(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        Disk.open(path)
+    }
+
+    fn reopen(&self, path: &Path) -> io::Result<File> {
+        Disk.reopen(path)
+    }
+
+    fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.change()?;
+        Disk.write_at(file, offset, bytes)
+    }
+
+    fn read_at(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        if *self.unreadable.lock() == Some(Disk.stat_file(file)?.id) {
+            return Err(rustix::io::Errno::IO.into());
+        }
+        Disk.read_at(file, offset, buffer)
+    }
+
+    fn reserve(&self, file: &File, offset: u64, len: u64) -> io::Result<()> {
+        Disk.reserve(file, offset, len)
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        self.change()?;
+        Disk.sync_data(file)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.change()?;
+        Disk.sync_dir(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.change()?;
+        Disk.rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.change()?;
+        Disk.unlink(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.change()?;
+        Disk.create_dir(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.change()?;
+        Disk.remove_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        Disk.list(dir)
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        Disk.stat(path)
+    }
+
+    fn stat_file(&self, file: &File) -> io::Result<Stat> {
+        Disk.stat_file(file)
+    }
+
+    fn set_modified(&self, path: &Path, time: SystemTime) -> io::Result<()> {
+        Disk.set_modified(path, time)
+    }
+
+    fn try_lock(&self, path: &Path) -> io::Result<Option<File>> {
+        Disk.try_lock(path)
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        Disk.space(path)
+    }
+
+    fn boot_id(&self) -> io::Result<BootId> {
+        Disk.boot_id()
+    }
+}
