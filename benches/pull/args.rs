@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Draws pictures into this folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) svg: Option<PathBuf>,
-    /// Where data directories are made, and removed; 20 GB must be free.
+    /// Where data directories are made, and removed; some gigabytes for each scenario.
     #[arg(long, value_name = "DIR", default_value = env!("CARGO_TARGET_TMPDIR"))]
     pub(crate) data: PathBuf,
     /// What cargo says when it means measurements.

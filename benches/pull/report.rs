@@ -81,6 +81,7 @@ impl Unit {
         match self {
             Self::PerSecond | Self::Mebibytes => format!("{value:.0}"),
             Self::CpuPerGigabyte => format!("{value:.3}"),
+            Self::GigabytesPerSecond if value < 0.1 => format!("{value:.4}"),
             _ => format!("{value:.2}"),
         }
     }
