@@ -56,7 +56,7 @@ impl Answer {
     pub(super) fn new(status: StatusCode, payload: Payload) -> Self {
         Self {
             status,
-            headers: HeaderMap::new(),
+            headers: HeaderMap::with_capacity(HEADERS),
             payload,
         }
     }
@@ -191,6 +191,8 @@ const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-conten
 pub(super) const API_VERSION: HeaderName =
     HeaderName::from_static("docker-distribution-api-version");
 const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
+/// Headers of most answers, with those that hyper adds.
+const HEADERS: usize = 12;
 /// Characters of a warning that are kept; all warnings of an answer together may have 4096 bytes.
 const WARNING_CHARS: usize = 1024;
 

@@ -6,9 +6,11 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::carrier::{Next, Outlet};
 use super::file::{self, FileReads};
@@ -19,8 +21,8 @@ pub(super) struct Sending {
     stream: TcpStream,
     outlet: Arc<Outlet>,
     reads: Arc<FileReads>,
-    /// Whether the client has let it wait, so that what was in memory may have left it.
-    has_waited: bool,
+    /// Since when the client has let it wait.
+    waiting_since: Option<Instant>,
     /// Bytes that the next write needs on their way from the disk.
     awaited: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>,
 }
@@ -40,7 +42,7 @@ impl Sending {
             stream,
             outlet,
             reads,
-            has_waited: false,
+            waiting_since: None,
             awaited: None,
         }
     }
@@ -76,7 +78,9 @@ impl Sending {
                 self.awaited = None;
             }
             ready!(self.stream.poll_write_ready(cx))?;
-            if std::mem::take(&mut self.has_waited) && !file::is_cached(part)? {
+            // What was in memory a moment ago still is.
+            let waited = self.waiting_since.take().map(|since| since.elapsed());
+            if waited.is_some_and(|waited| waited >= DOUBTED_AFTER) && !file::is_cached(part)? {
                 let (reads, part) = (Arc::clone(&self.reads), part.clone());
                 self.awaited = Some(Box::pin(async move { reads.cache(&part).await }));
                 continue;
@@ -86,7 +90,9 @@ impl Sending {
                 .try_io(Interest::WRITABLE, || send(&self.stream, part));
             match sent {
                 Ok(0) => return Poll::Ready(Err(file::too_short())),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.has_waited = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.waiting_since = Some(Instant::now());
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_unable(&error) => return self.poll_copy(cx, part),
                 other => return Poll::Ready(other),
@@ -178,6 +184,8 @@ impl AsyncWrite for Sending {
     }
 }
 
+/// A client's pause after which what was in memory before may have left it.
+const DOUBTED_AFTER: Duration = Duration::from_secs(1);
 /// Copied at once, on the stack.
 const COPY_STEP: usize = 16 * 1024;
 
@@ -285,7 +293,7 @@ mod tests {
         assert!(got == bytes[3..]);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_has_left_memory_while_the_client_waited_is_read_first() {
         let (near, mut far) = pair().await;
         let outlet = Arc::new(Outlet::default());
@@ -298,7 +306,8 @@ mod tests {
         rustix::fs::fadvise(&part.file, 0, None, gone).unwrap();
         let carrier = outlet.put(part).unwrap();
         let mut sending = Sending::new(near, outlet, FileReads::new());
-        sending.has_waited = true;
+        sending.waiting_since = Some(Instant::now());
+        tokio::time::advance(DOUBTED_AFTER).await;
         sending.write_all(&carrier).await.unwrap();
         drop(sending);
         let mut got = String::new();

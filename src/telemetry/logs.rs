@@ -3,7 +3,6 @@
 //! Nothing that serves waits for a log to be written. Lines wait in a buffer of bounded size; those that find it full are
 //! dropped and counted, and the count is logged once there is room.
 
-use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -19,6 +18,10 @@ use crate::config::{Log, LogFormat};
 
 /// Most bytes that may wait.
 const CAPACITY: usize = 4 << 20;
+/// Of the room for them, what is kept while there are few.
+const KEPT: usize = 64 << 10;
+/// Lines that come within this time of others are written together with those that follow.
+const GATHER: Duration = Duration::from_millis(5);
 /// How long the end of the program waits for a standard error that takes nothing.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -108,54 +111,67 @@ struct Buffer {
 
 #[derive(Debug, Default)]
 struct State {
-    lines: VecDeque<Box<[u8]>>,
-    bytes: usize,
+    lines: Vec<u8>,
     /// Lines dropped that no line has told of yet.
     lost: u64,
+    /// Whether the writing thread waits for a line.
+    is_awaited: bool,
     is_closed: bool,
 }
 
 impl Buffer {
     fn push(&self, line: &[u8]) {
         let mut state = self.state.lock();
-        if state.is_closed || state.bytes.saturating_add(line.len()) > self.capacity {
+        if state.is_closed || state.lines.len().saturating_add(line.len()) > self.capacity {
             state.lost += 1;
             return;
         }
-        state.bytes += line.len();
-        state.lines.push_back(line.into());
+        state.lines.extend_from_slice(line);
+        // Once is enough: waking a thread costs more than a line.
+        let is_awaited = std::mem::take(&mut state.is_awaited);
         drop(state);
-        self.changed.notify_one();
+        if is_awaited {
+            self.changed.notify_one();
+        }
     }
 
-    /// The lines that wait and the number of lost ones, as soon as there are any; `None` at the end.
-    fn take(&self) -> Option<(VecDeque<Box<[u8]>>, u64)> {
+    /// Exchanges `written`, which is empty, for the lines that wait, as soon as there are any; gives the number of lost
+    /// ones, `None` at the end.
+    fn take(&self, written: &mut Vec<u8>) -> Option<u64> {
         let mut state = self.state.lock();
         while state.lines.is_empty() && state.lost == 0 {
             if state.is_closed {
                 return None;
             }
+            state.is_awaited = true;
             self.changed.wait(&mut state);
         }
-        state.bytes = 0;
-        Some((
-            std::mem::take(&mut state.lines),
-            std::mem::take(&mut state.lost),
-        ))
+        state.is_awaited = false;
+        std::mem::swap(&mut state.lines, written);
+        Some(std::mem::take(&mut state.lost))
+    }
+
+    /// Lets lines come together, unless they are the last.
+    fn gather(&self) {
+        let mut state = self.state.lock();
+        if !state.is_closed {
+            self.changed.wait_for(&mut state, GATHER);
+        }
     }
 }
 
-fn write_all(buffer: &Buffer, output: impl Write, is_human: bool) {
-    let mut output = io::BufWriter::new(output);
-    while let Some((lines, lost)) = buffer.take() {
-        for line in lines {
-            // With standard error gone there is nowhere to say so.
-            let _ = output.write_all(&line);
-        }
+fn write_all(buffer: &Buffer, mut output: impl Write, is_human: bool) {
+    let mut lines = Vec::new();
+    while let Some(lost) = buffer.take(&mut lines) {
+        // With standard error gone there is nowhere to say so.
+        let _ = output.write_all(&lines);
         if lost > 0 {
             let _ = writeln!(output, "{}", lost_line(lost, is_human));
         }
         let _ = output.flush();
+        lines.clear();
+        lines.shrink_to(KEPT);
+        buffer.gather();
     }
 }
 
@@ -234,13 +250,13 @@ mod tests {
         let (logs, lines) = Logs::to(slow, 100, false).expect("thread");
         (&lines).write_all(b"first\n").expect("taken");
         // The writing thread has it, and waits at the gate from now on.
-        while logs.buffer.state.lock().bytes > 0 {
+        while !logs.buffer.state.lock().lines.is_empty() {
             thread::yield_now();
         }
         for _ in 0..50 {
             (&lines).write_all(b"0123456789").expect("taken");
         }
-        assert!(logs.buffer.state.lock().bytes <= 100);
+        assert!(logs.buffer.state.lock().lines.len() <= 100);
         drop(open);
         drop(logs);
         let text = text(&written);
