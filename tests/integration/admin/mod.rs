@@ -3,6 +3,7 @@
 mod answers;
 mod api;
 mod changes;
+mod collect;
 mod refusals;
 mod schema;
 
