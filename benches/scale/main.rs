@@ -1,4 +1,7 @@
-//! How Layby starts on a data directory of a given size.
+//! How large a cache may be: what the index of what is stored costs, and how Layby starts on a data directory of a given
+//! size.
+//!
+//! First the index: the memory for each blob, and the time for each victim, among twenty thousand and among a million.
 //!
 //! `cargo bench --bench scale -- 100000 1000000` makes a data directory with so many blobs and a tenth as many tags,
 //! drops the page cache where that is permitted, starts `layby serve` on it, and prints how long the first stored blob
@@ -7,6 +10,13 @@
 //! directories are made, `--keep` leaves them there. Without `--bench`, as under `cargo test --benches`, two thousand
 //! blobs are enough.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    reason = "a measurement that cannot be made has failed, and need not be exact"
+)]
+
+mod index;
 mod make;
 mod program;
 mod start;
@@ -31,6 +41,11 @@ fn main() -> io::Result<()> {
         (sizes, _) => sizes,
     };
     let dir = wanted.dir.unwrap_or_else(std::env::temp_dir);
+    if wanted.is_bench {
+        index::compare(20_000, 1_000_000);
+    } else {
+        index::compare(200, 2_000);
+    }
     start::run(sizes, &dir, wanted.keep)
 }
 

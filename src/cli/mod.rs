@@ -11,6 +11,7 @@ use crate::config::{Config, Faults, Given, Overrides};
 
 mod admin;
 mod check_config;
+mod gc;
 mod healthcheck;
 mod ls;
 mod pin;
@@ -24,6 +25,7 @@ mod unpin;
 mod verify;
 
 pub use check_config::CheckConfig;
+pub use gc::Gc;
 pub use healthcheck::Healthcheck;
 pub use ls::Ls;
 pub use pin::Pin;
@@ -64,6 +66,8 @@ pub enum Command {
     Stats(Stats),
     /// Removes images, and what only they lead to.
     Rm(Rm),
+    /// Evicts now what was used least.
+    Gc(Gc),
     /// Keeps images from being evicted, or lists the pins.
     Pin(Pin),
     /// Takes a pin away.
@@ -85,6 +89,7 @@ impl Command {
             Self::Show(command) => command.run(),
             Self::Stats(command) => command.run(),
             Self::Rm(command) => command.run(),
+            Self::Gc(command) => command.run(),
             Self::Pin(command) => command.run(),
             Self::Unpin(command) => command.run(),
             Self::Refresh(command) => command.run(),
@@ -206,6 +211,8 @@ mod tests {
             "layby show alpine:3.20 --data-dir /d",
             "layby stats --admin http://127.0.0.1:5050 --token-file /t",
             "layby rm alpine docker.io/org/*:v* --dry-run",
+            "layby gc",
+            "layby gc --to 1.5TiB --dry-run --json",
             "layby pin",
             "layby pin alpine",
             "layby unpin alpine",

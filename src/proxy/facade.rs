@@ -22,6 +22,7 @@ use super::context::{Context, Remote};
 use super::lists::Lists;
 use super::manifests::Manifests;
 use super::membership::Membership;
+use super::retention::Retention;
 use super::tags::Tags;
 use super::{
     BlobAnswer, BlobUse, CatalogPage, Error, ListAnswer, ManifestAnswer, Place, SelectError,
@@ -37,6 +38,7 @@ pub struct Proxy {
     catalog: Arc<Catalog>,
     blobs: BlobService,
     keeper: Arc<Keeper>,
+    retention: Retention,
 }
 
 impl fmt::Debug for Proxy {
@@ -83,8 +85,10 @@ impl Proxy {
         let tags = Arc::new(Tags::new(Arc::clone(&context), Arc::clone(&manifests)));
         let memory = Memory::of(&tags, &manifests, &membership);
         let counted = Arc::clone(&metrics);
+        let (kept, time) = (Arc::clone(&store), clock.clone());
         let keeper = Keeper::serving(config, store, clock, counted, tasks, memory)?;
         Ok(Self {
+            retention: Retention::new(kept, time, Arc::clone(keeper.protection())),
             tags,
             keeper: Arc::new(keeper),
             lists: Arc::new(Lists::new(Arc::clone(&context), Arc::clone(&manifests))),
@@ -120,10 +124,12 @@ impl Proxy {
         reference: &Reference,
         call: &Call,
     ) -> Result<ManifestAnswer, Error> {
-        match reference {
+        let answer = match reference {
             Reference::Tag(tag) => self.tags.manifest(place, tag, call).await,
             Reference::Digest(digest) => self.manifests.by_digest(place, digest, call).await,
-        }
+        }?;
+        self.retention.answered(place, reference, &answer);
+        Ok(answer)
     }
 
     /// A blob.

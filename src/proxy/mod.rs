@@ -19,6 +19,7 @@ mod membership;
 mod outcome;
 mod ports;
 mod recent;
+mod retention;
 mod select;
 mod singles;
 mod tags;

@@ -8,6 +8,7 @@ mod auth;
 mod cold;
 mod crash;
 mod deletions;
+mod eviction;
 mod fake;
 mod far_ranges;
 mod full_disk;

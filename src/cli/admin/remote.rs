@@ -19,7 +19,8 @@ use serde::de::DeserializeOwned;
 
 use crate::cli::with_causes;
 use crate::proxy::admin::model::{
-    ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics, VerifyEvent,
+    Collected, ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics,
+    VerifyEvent,
 };
 use crate::proxy::admin::{AdminError, Administration, Events, ImageQuery, Reply};
 
@@ -251,6 +252,16 @@ impl Administration for Remote {
             let dry_run = if dry_run { "true" } else { "false" };
             let parameters = [("name", images), ("dry_run", dry_run)];
             self.ask(Method::DELETE, "images", &parameters).await
+        })
+    }
+
+    fn collect(&self, to: Option<u64>, dry_run: bool) -> Reply<'_, Collected> {
+        Box::pin(async move {
+            let to = to.map(|to| to.to_string());
+            let dry_run = if dry_run { "true" } else { "false" };
+            let mut parameters = vec![("dry_run", dry_run)];
+            parameters.extend(to.as_deref().map(|to| ("to", to)));
+            self.ask(Method::POST, "gc", &parameters).await
         })
     }
 

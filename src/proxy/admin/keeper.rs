@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::config::Config;
 use crate::runtime::{Clock, Tasks};
-use crate::store::{RefKind, Store};
+use crate::store::{Evicted, RefKind, Store};
 use crate::telemetry::Metrics;
 
 use super::describe::{Describer, Policies};
@@ -19,11 +19,12 @@ use super::digests::{DigestSet, Sharing};
 use super::heal::Healer;
 use super::memory::Memory;
 use super::model::{
-    ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics, VerifyEvent,
-    VerifyReport,
+    Collected, ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics,
+    VerifyEvent, VerifyReport,
 };
 use super::names::{ImageName, Names, Wanted};
 use super::pins::Pins;
+use super::protection::Protection;
 use super::remove::{self, Remover};
 use super::scrub::Scrub;
 use super::verify::Verifier;
@@ -36,11 +37,13 @@ pub struct Keeper {
     names: Names,
     policies: Arc<Policies>,
     pins: Arc<Pins>,
+    protection: Arc<Protection>,
     memory: Memory,
     clock: Clock,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     max_size: Option<u64>,
+    offline: bool,
     /// Whether nobody serves it meanwhile, so that what is not counted yet is waited for.
     is_at_rest: bool,
     /// Since when requests are counted; `None` where no server has begun to.
@@ -84,6 +87,7 @@ impl Keeper {
         let since = keeper.since.unwrap_or_else(|| keeper.now());
         keeper.since = Some(since);
         let tally = Arc::clone(&keeper.metrics.tally);
+        keeper.protection.keep(&keeper.tasks);
         statistics::keep(Arc::clone(&keeper.store), tally, since, &keeper.tasks);
         if let Some(interval) = config.cache.scrub_interval {
             Scrub::start(
@@ -105,8 +109,12 @@ impl Keeper {
         memory: Memory,
     ) -> io::Result<Self> {
         let kept = statistics::load(&store, &metrics.tally)?;
+        let pins = Arc::new(Pins::load(config.cache.pins.clone(), &store)?);
+        let (shared, of) = (Arc::clone(&store), Arc::clone(&pins));
         Ok(Self {
-            pins: Arc::new(Pins::load(config.cache.pins.clone(), &store)?),
+            pins,
+            protection: Arc::new(Protection::new(shared, of, clock.clone())),
+            offline: config.offline,
             names: Names::new(config),
             policies: Arc::new(Policies::of(config)),
             memory,
@@ -134,6 +142,11 @@ impl Keeper {
             memory: self.memory.clone(),
             metrics: Arc::clone(&self.metrics),
         }
+    }
+
+    /// What has the store keep what they lead to.
+    pub(in crate::proxy) fn protection(&self) -> &Arc<Protection> {
+        &self.protection
     }
 
     fn now(&self) -> Timestamp {
@@ -247,6 +260,29 @@ impl Keeper {
         remover.run(wanted).await
     }
 
+    async fn gc(&self, to: Option<u64>, dry_run: bool) -> Result<Collected, AdminError> {
+        if self.offline {
+            return Err(AdminError::Invalid(
+                "offline is set: nothing is evicted that could not be fetched again; remove images with layby rm"
+                    .to_owned(),
+            ));
+        }
+        let _turn = self.turn()?;
+        self.protection.find_out().await?;
+        let evicted = self.store.collect(to, dry_run).await?;
+        let left = self.store.totals();
+        let still_there = if dry_run { evicted } else { Evicted::default() };
+        let left_bytes = left.bytes.saturating_sub(still_there.bytes);
+        Ok(Collected {
+            dry_run,
+            blobs: evicted.blobs,
+            freed_bytes: evicted.bytes,
+            left_blobs: left.blobs.saturating_sub(still_there.blobs),
+            left_bytes,
+            reached: to.is_none_or(|to| left_bytes <= to),
+        })
+    }
+
     async fn ask_again(&self, text: &str) -> Result<Refreshed, AdminError> {
         let wanted = self.names.wanted(text)?;
         let (store, meant) = (Arc::clone(&self.store), wanted.clone());
@@ -349,18 +385,30 @@ impl Administration for Keeper {
         Box::pin(self.rm(images, dry_run))
     }
 
+    fn collect(&self, to: Option<u64>, dry_run: bool) -> Reply<'_, Collected> {
+        Box::pin(self.gc(to, dry_run))
+    }
+
     fn pins(&self) -> Reply<'_, PinList> {
         Box::pin(async { Ok(self.pins.list()) })
     }
 
     fn pin<'a>(&'a self, images: &'a str) -> Reply<'a, PinChange> {
-        Box::pin(async { self.pins.add(self.names.pin(images)?, &self.store).await })
+        Box::pin(async {
+            let change = self.pins.add(self.names.pin(images)?, &self.store).await?;
+            if !self.is_at_rest {
+                self.protection.find_out().await?;
+            }
+            Ok(change)
+        })
     }
 
     fn unpin<'a>(&'a self, images: &'a str) -> Reply<'a, PinChange> {
         Box::pin(async {
             let pin = self.names.pin(images)?;
-            self.pins.remove(&pin, &self.store).await
+            let change = self.pins.remove(&pin, &self.store).await?;
+            self.protection.refresh();
+            Ok(change)
         })
     }
 

@@ -13,6 +13,7 @@ mod memory;
 pub mod model;
 mod names;
 mod pins;
+mod protection;
 mod remove;
 mod scrub;
 mod statistics;
@@ -29,12 +30,14 @@ use std::pin::Pin;
 use futures_util::Stream;
 
 use model::{
-    ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics, VerifyEvent,
+    Collected, ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics,
+    VerifyEvent,
 };
 
 pub use keeper::Keeper;
 pub(super) use memory::Memory;
 pub use pins::{Pins, Protected};
+pub(super) use protection::Protection;
 
 /// An answer to come.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, AdminError>> + Send + 'a>>;
@@ -65,6 +68,10 @@ pub trait Administration: Send + Sync {
     /// Takes a pin away.
     fn unpin<'a>(&'a self, images: &'a str) -> Reply<'a, PinChange>;
 
+    /// Evicts what is above `to` bytes, or without it what the limits and the age ask for; with `dry_run`, says what would
+    /// go.
+    fn collect(&self, to: Option<u64>, dry_run: bool) -> Reply<'_, Collected>;
+
     /// Has upstreams asked about tags at their next use.
     fn refresh<'a>(&'a self, images: &'a str) -> Reply<'a, Refreshed>;
 
@@ -93,7 +100,7 @@ pub enum AdminError {
     #[error("{0}")]
     Invalid(String),
     /// Another long action is under way.
-    #[error("another rm or verify is running; wait for it to end")]
+    #[error("another rm, gc or verify is running; wait for it to end")]
     Busy,
     /// It went wrong here.
     #[error("{0}")]

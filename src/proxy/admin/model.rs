@@ -195,6 +195,23 @@ pub struct Removal {
     pub kept_bytes: u64,
 }
 
+/// What was evicted, or would be.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Collected {
+    /// Whether nothing was done.
+    pub dry_run: bool,
+    /// Number of blobs evicted, manifests included.
+    pub blobs: u64,
+    /// Their bytes.
+    pub freed_bytes: u64,
+    /// Number of blobs that are left.
+    pub left_blobs: u64,
+    /// Their bytes.
+    pub left_bytes: u64,
+    /// Whether no more is left than was wanted; else the rest is pinned or in use.
+    pub reached: bool,
+}
+
 /// The pins.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PinList {

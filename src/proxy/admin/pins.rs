@@ -40,6 +40,11 @@ impl Protected {
         self.parts.contains(digest)
     }
 
+    /// All of them.
+    pub(super) fn into_parts(self) -> DigestSet {
+        self.parts
+    }
+
     /// Since when it may lead to more.
     pub fn as_of(&self) -> SystemTime {
         self.as_of

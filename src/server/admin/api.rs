@@ -59,6 +59,7 @@ enum Resource {
     Image,
     Statistics,
     Pins,
+    Collect,
     Refresh,
     Verify,
     Description,
@@ -71,6 +72,7 @@ impl Resource {
             "image" => Self::Image,
             "statistics" => Self::Statistics,
             "pins" => Self::Pins,
+            "gc" => Self::Collect,
             "refresh" => Self::Refresh,
             "verify" => Self::Verify,
             "openapi.json" => Self::Description,
@@ -84,7 +86,7 @@ impl Resource {
             Self::Images => "GET, DELETE",
             Self::Image | Self::Statistics | Self::Description => "GET",
             Self::Pins => "GET, POST, DELETE",
-            Self::Refresh | Self::Verify => "POST",
+            Self::Collect | Self::Refresh | Self::Verify => "POST",
         }
     }
 
@@ -95,6 +97,7 @@ impl Resource {
             Self::Images => &["n", "last", "match"],
             Self::Pins if method == Method::GET => &[],
             Self::Image | Self::Pins | Self::Refresh | Self::Verify => &["name"],
+            Self::Collect => &["to", "dry_run"],
             Self::Statistics | Self::Description => &[],
         }
     }
@@ -157,6 +160,10 @@ impl Api {
             Resource::Pins if is(Method::POST) => json_of(&admin.pin(query.name()?).await?),
             Resource::Pins if is(Method::DELETE) => json_of(&admin.unpin(query.name()?).await?),
             Resource::Pins => json_of(&admin.pins().await?),
+            Resource::Collect => {
+                let collected = admin.collect(query.bytes("to")?, query.flag("dry_run")?);
+                json_of(&collected.await?)
+            }
             Resource::Refresh => json_of(&admin.refresh(query.name()?).await?),
             Resource::Verify => self.verify(query).await,
             Resource::Description => Ok(Answer::json(
@@ -223,6 +230,11 @@ impl Query {
         }
     }
 
+    fn bytes(&self, key: &str) -> Result<Option<u64>, AdminError> {
+        let bytes = self.get(key).map(str::parse).transpose();
+        bytes.map_err(|_| AdminError::Invalid(format!("{key:?} is a number of bytes")))
+    }
+
     fn images(&self) -> Result<ImageQuery, AdminError> {
         let n = self.get("n").map(str::parse).transpose();
         Ok(ImageQuery {
@@ -271,11 +283,12 @@ mod tests {
 
     use super::*;
 
-    const PATHS: [&str; 7] = [
+    const PATHS: [&str; 8] = [
         "images",
         "image",
         "statistics",
         "pins",
+        "gc",
         "refresh",
         "verify",
         "openapi.json",

@@ -4,8 +4,8 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::proxy::admin::model::{
-    ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics, UpstreamStatistics,
-    VerifyEvent,
+    Collected, ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics,
+    UpstreamStatistics, VerifyEvent,
 };
 use crate::proxy::admin::{AdminError, Administration, Events, ImageQuery, Reply};
 
@@ -75,6 +75,10 @@ impl Administration for FakeAdministration {
 
     fn unpin<'a>(&'a self, _images: &'a str) -> Reply<'a, PinChange> {
         Box::pin(async { Err(AdminError::Failed("broken".to_owned())) })
+    }
+
+    fn collect(&self, _to: Option<u64>, _dry_run: bool) -> Reply<'_, Collected> {
+        Box::pin(async { Err(AdminError::Busy) })
     }
 
     fn refresh<'a>(&'a self, _images: &'a str) -> Reply<'a, Refreshed> {

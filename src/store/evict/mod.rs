@@ -136,9 +136,11 @@ impl Evictor {
             return Ok(false);
         }
         let demand = Demand::Bytes(wanted);
-        let Some(victims) = self.choose_all(demand).filter(|all| sum(all) >= wanted) else {
+        let victims = self.choose_all(demand);
+        if sum(&victims) < wanted {
+            self.usage.put_back(&victims, self.clock.now());
             return Ok(false);
-        };
+        }
         let evicted = self.evict_all(victims, Reason::Room).await?;
         Ok(evicted.bytes > 0)
     }
@@ -196,7 +198,7 @@ impl Evictor {
         let mut victims = Vec::new();
         if let (None, Some(age)) = (to, self.max_age) {
             let demand = Demand::unused_for(age, self.clock.now());
-            victims = self.choose_all(demand).unwrap_or_default();
+            victims = self.choose_all(demand);
         }
         let excess = match to {
             Some(to) => self.usage.totals().bytes.saturating_sub(to),
@@ -206,7 +208,7 @@ impl Evictor {
             }
         };
         let wanted = excess.saturating_sub(sum(&victims));
-        victims.extend(self.choose_all(Demand::Bytes(wanted)).unwrap_or_default());
+        victims.extend(self.choose_all(Demand::Bytes(wanted)));
         if dry_run {
             self.usage.put_back(&victims, self.clock.now());
             return Ok(Evicted {
@@ -217,8 +219,8 @@ impl Evictor {
         self.evict_all(victims, Reason::Command).await
     }
 
-    /// All that is demanded, or what there is of it; `None` where that is nothing.
-    fn choose_all(&self, demand: Demand) -> Option<Vec<Victim>> {
+    /// All that is demanded, or what there is of it.
+    fn choose_all(&self, demand: Demand) -> Vec<Victim> {
         let mut victims = Vec::new();
         let mut bytes = 0_u64;
         loop {
@@ -228,7 +230,7 @@ impl Evictor {
             };
             let some = self.usage.choose(left, AT_ONCE, self.clock.now());
             if some.is_empty() {
-                return (!victims.is_empty()).then_some(victims);
+                return victims;
             }
             bytes = bytes.saturating_add(sum(&some));
             victims.extend(some);

@@ -45,6 +45,7 @@ impl Writing {
             }
             tries += 1;
         }
+        stage.space.wrote(count);
         if let Some(journal) = &mut self.journal {
             journal.written(offset, bytes);
         }

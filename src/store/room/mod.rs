@@ -72,6 +72,8 @@ struct Sums {
     held: u64,
     /// Of these, bytes that the file system already counts as taken.
     landed: u64,
+    /// Of those held, bytes that were written.
+    written: u64,
     /// All bytes that ever landed.
     ever_landed: u64,
 }
@@ -231,6 +233,7 @@ impl Room {
             blobs: self.usage.totals().bytes,
             held: sums.held,
             landed: sums.landed,
+            written: sums.written,
             idle,
         }
     }
@@ -295,6 +298,8 @@ pub(super) struct Reservation {
     held: AtomicU64,
     /// Of these, what the file system counts as taken.
     landed: AtomicU64,
+    /// Of these, what was written.
+    written: AtomicU64,
 }
 
 impl Reservation {
@@ -303,6 +308,7 @@ impl Reservation {
             claims: Arc::clone(claims),
             held: AtomicU64::new(0),
             landed: AtomicU64::new(0),
+            written: AtomicU64::new(0),
         }
     }
 
@@ -314,19 +320,28 @@ impl Reservation {
     /// Notes that the file system now counts `len` of the bytes as taken.
     pub(super) fn land(&self, len: u64) {
         let mut sums = self.claims.0.lock();
-        self.set(&mut sums, self.held(), len);
+        let written = self.written.load(Ordering::Relaxed);
+        self.set(&mut sums, self.held(), len, written);
+    }
+
+    /// Notes that so many bytes were written.
+    pub(super) fn wrote(&self, count: u64) {
+        let mut sums = self.claims.0.lock();
+        let landed = self.landed.load(Ordering::Relaxed);
+        let written = self.written.load(Ordering::Relaxed).saturating_add(count);
+        self.set(&mut sums, self.held(), landed, written);
     }
 
     /// Claims exactly the `len` bytes that the file system counts as taken.
     pub(super) fn settle(&self, len: u64) {
         let mut sums = self.claims.0.lock();
-        self.set(&mut sums, len, len);
+        self.set(&mut sums, len, len, len);
     }
 
     /// Claims exactly `len` bytes, none of which the file system counts as taken any more.
     pub(super) fn start_over(&self, len: u64) {
         let mut sums = self.claims.0.lock();
-        self.set(&mut sums, len, 0);
+        self.set(&mut sums, len, 0, 0);
     }
 
     /// Gives the claim back.
@@ -334,10 +349,12 @@ impl Reservation {
         self.settle(0);
     }
 
-    fn set(&self, sums: &mut Sums, held: u64, landed: u64) {
-        let landed = landed.min(held);
+    fn set(&self, sums: &mut Sums, held: u64, landed: u64, written: u64) {
+        let (landed, written) = (landed.min(held), written.min(held));
         let before = self.held.swap(held, Ordering::Relaxed);
         sums.held = sums.held.saturating_sub(before).saturating_add(held);
+        let before = self.written.swap(written, Ordering::Relaxed);
+        sums.written = sums.written.saturating_sub(before).saturating_add(written);
         let before = self.landed.swap(landed, Ordering::Relaxed);
         sums.landed = sums.landed.saturating_sub(before).saturating_add(landed);
         let new = landed.saturating_sub(before);

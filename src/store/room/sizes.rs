@@ -20,7 +20,9 @@ pub(super) struct Sizes {
     pub(super) held: u64,
     /// Of these, what the file system counts as taken.
     pub(super) landed: u64,
-    /// Of these, what idle partials take.
+    /// Of these, what was written.
+    pub(super) written: u64,
+    /// Of these, what idle partials take, all of it written.
     pub(super) idle: u64,
 }
 
@@ -58,8 +60,9 @@ impl Sizes {
         by_size.max(wanted.saturating_sub(self.left.saturating_add(going)))
     }
 
-    /// The most that may be evicted for fetches: what is there, blobs and what of others has landed, stays three quarters
-    /// of what could be there. So however many ask for much and leave at once, a quarter at most is gone.
+    /// The most that may be evicted for fetches: what is there, blobs and what others have written, stays three quarters of
+    /// what could be there. So however many ask for much and leave at once, a quarter at most is gone, and the rest of
+    /// the last blob that went.
     pub(super) fn most_for_fetches(&self) -> u64 {
         let content = self
             .blobs
@@ -135,6 +138,7 @@ mod tests {
             blobs,
             held: 0,
             landed: 0,
+            written: 0,
             idle: 0,
         }
     }
@@ -187,15 +191,23 @@ mod tests {
             (1, 0)
         );
         assert_eq!(reserved.pressure(), None);
-        let landed = Sizes {
+        let set_aside = Sizes {
             landed: 200,
             ..reserved
         };
-        assert_eq!((landed.missing(1, 0), landed.most_for_fetches()), (1, 200));
+        assert_eq!(set_aside.most_for_fetches(), 0);
+        let written = Sizes {
+            written: 200,
+            ..reserved
+        };
+        assert_eq!(
+            (written.missing(1, 0), written.most_for_fetches()),
+            (1, 200)
+        );
         // What others lie idle goes before.
         let idle = Sizes {
             idle: 200,
-            ..landed
+            ..written
         };
         assert_eq!((idle.missing(1, 200), idle.most_for_fetches()), (0, 0));
         assert_eq!(on_disk(4000, 10_000).most_for_fetches(), 1000);

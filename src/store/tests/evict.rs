@@ -68,7 +68,8 @@ async fn many_large_requests_that_leave_at_once_do_not_empty_the_cache() {
         }
     }
     assert!(refused < 50, "the first had room");
-    assert!(fixture.count_of(&blobs) * 9 >= 75);
+    // A quarter, and the rest of the last blob that went.
+    assert!(fixture.count_of(&blobs) * 9 >= 75 - 9);
     // More than a quarter is not pushed out for anybody.
     let all = fixture.store.totals().blobs;
     assert!(fixture.stage(Some(60 * KIB)).await.is_err());

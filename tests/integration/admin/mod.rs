@@ -3,6 +3,7 @@
 mod answers;
 mod api;
 mod changes;
+mod collect;
 mod damage;
 mod migration;
 mod refusals;

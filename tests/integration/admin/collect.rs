@@ -1,0 +1,89 @@
+use std::time::Duration;
+
+use super::*;
+
+/// Every eviction is made once through a running server and once on its directory.
+const EACH: [bool; 2] = [true, false];
+
+async fn scene(live: bool) -> Scene {
+    let mut scene = Scene::new().await;
+    if !live {
+        scene.layby.stop().await;
+    }
+    scene
+}
+
+impl Scene {
+    fn has(&self, content: &Content) -> bool {
+        self.layby.committed().contains(content.digest())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gc_leaves_a_pinned_image_whole_and_pullable_with_the_upstream_down() {
+    for live in EACH {
+        let mut scene = scene(live).await;
+        scene.run(&["pin", "org/web:v1"]).await.expect(0);
+        let before = scene.layby.committed().len();
+        let would = scene.run(&["gc", "--to", "0", "--dry-run"]).await.expect(1);
+        assert_eq!(scene.layby.committed().len(), before);
+        let done = scene.run(&["gc", "--to", "0"]).await.expect(1);
+        snapshot("gc", &format!("{}{}", would.out, done.out));
+        assert!(!scene.has(&scene.app.layers[1]) && !scene.has(&scene.app.manifest));
+        scene.layby.restart().await;
+        scene.fake.go_down().await;
+        scene.pull(WEB, "v1", &scene.web).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gc_evicts_down_to_a_size_the_manifests_last() {
+    for live in EACH {
+        let scene = scene(live).await;
+        let answer = scene.json(&["gc", "--to", "3KiB"]).await;
+        assert_eq!(answer["reached"], true, "{answer}");
+        assert_eq!(answer["dry_run"], false, "{answer}");
+        assert!(answer["left_bytes"].as_u64() <= Some(3 * 1024), "{answer}");
+        assert!(scene.has(&scene.app.manifest) && scene.has(&scene.web.manifest));
+        assert!(scene.app.layers.iter().all(|layer| !scene.has(layer)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_image_needs_that_was_just_asked_for_goes_after_the_rest() {
+    let scene = scene(true).await;
+    scene.layby.clock().advance(Duration::from_mins(20));
+    let manifest = format!("/v2/{WEB}/manifests/v1");
+    scene.layby.get(&manifest).await.expect(200);
+    let app_only = scene.app.layers[1].len();
+    let all = scene.json(&["gc", "--dry-run", "--to", "0"]).await["freed_bytes"]
+        .as_u64()
+        .expect("bytes");
+    let to = (all - app_only).to_string();
+    scene.run(&["gc", "--to", &to]).await.expect(0);
+    assert!(!scene.has(&scene.app.layers[1]));
+    assert!(scene.web.blobs().all(|blob| scene.has(blob)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gc_without_a_limit_evicts_nothing_and_offline_is_refused() {
+    for live in EACH {
+        let mut scene = scene(live).await;
+        let before = scene.layby.committed().len();
+        let done = scene.run(&["gc"]).await.expect(0);
+        assert!(done.out.starts_with("evicted 0 B in 0 blobs; "), "{done:?}");
+        assert_eq!(scene.layby.committed().len(), before);
+        scene.setup = scene.setup.clone().set("", "offline = true");
+        if live {
+            scene
+                .layby
+                .restart_with(|setup| setup.set("", "offline = true"))
+                .await;
+        }
+        let refused = scene.run(&["gc", "--to", "0"]).await.expect(2);
+        assert!(refused.err.contains("offline"), "{refused:?}");
+        assert_eq!(scene.layby.committed().len(), before);
+        let wrong = scene.run(&["gc", "--to", "much"]).await.expect(2);
+        assert!(wrong.err.contains("500MiB"), "{wrong:?}");
+    }
+}
