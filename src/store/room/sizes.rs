@@ -66,7 +66,7 @@ impl Sizes {
     pub(super) fn most_for_fetches(&self) -> u64 {
         let content = self
             .blobs
-            .saturating_add(self.landed.saturating_sub(self.idle));
+            .saturating_add(self.written.saturating_sub(self.idle));
         let by_space = content
             .saturating_add(self.idle)
             .saturating_add(self.left)
