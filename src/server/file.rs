@@ -252,7 +252,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_slice_that_has_left_memory_is_brought_back() {
-        let slice = slice(&[7; 300_000], 1..299_999);
+        let slice = slice(&vec![7; 300_000], 1..299_999);
         slice.file.sync_all().unwrap();
         let gone = rustix::fs::Advice::DontNeed;
         rustix::fs::fadvise(&slice.file, 0, None, gone).unwrap();

@@ -189,7 +189,8 @@ const DOUBTED_AFTER: Duration = Duration::from_secs(1);
 /// Copied at once, on the stack.
 const COPY_STEP: usize = 16 * 1024;
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::convert::Infallible;
     use std::fs::File;

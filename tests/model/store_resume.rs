@@ -201,7 +201,8 @@ fn a_partial_outlives_a_new_start_that_the_disk_fails() {
     let no_bytes = |files: &Forgetful| files.fill_after(Some(0));
     // The file, its log, the first bytes of that, the space for the first bytes.
     let fails_after = |changes| move |files: &Forgetful| files.power_off_after(changes);
-    let faults: [Box<dyn Fn(&Forgetful)>; 5] = [
+    type Fault = Box<dyn Fn(&Forgetful)>;
+    let faults: [Fault; 5] = [
         Box::new(no_bytes),
         Box::new(fails_after(0)),
         Box::new(fails_after(1)),

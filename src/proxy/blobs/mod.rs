@@ -297,15 +297,12 @@ impl BlobService {
         call: &Call,
     ) -> Result<BlobAnswer, Error> {
         let digest = supply.digest.clone();
-        let answer = match answer.filter(|answer| answer.start == 0) {
-            Some(mut answer) => {
-                let slowed = answer.body.slow_down(call.deadline).await;
-                slowed.map(|()| answer)
-            }
-            None => {
-                let asked = supply.source.fetch(None, Pace::Client, call.deadline);
-                asked.await
-            }
+        let answer = if let Some(mut answer) = answer.filter(|answer| answer.start == 0) {
+            let slowed = answer.body.slow_down(call.deadline).await;
+            slowed.map(|()| answer)
+        } else {
+            let asked = supply.source.fetch(None, Pace::Client, call.deadline);
+            asked.await
         };
         let answer =
             answer.map_err(|error| Error::from_upstream(What::Blob, upstream_error(&error)))?;

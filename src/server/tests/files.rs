@@ -10,7 +10,9 @@ const MIB: usize = 1024 * 1024;
 
 /// Bytes of which none is zero, and no two neighbouring pages are the same.
 fn content(len: usize) -> Vec<u8> {
-    (0..len).map(|n| ((n + n / 4096) % 255 + 1) as u8).collect()
+    (0..len)
+        .map(|n| u8::try_from((n + n / 4096) % 255 + 1).unwrap())
+        .collect()
 }
 
 /// A blob of these bytes: its path and its file.

@@ -200,12 +200,11 @@ impl Evictor {
             let demand = Demand::unused_for(age, self.clock.now());
             victims = self.choose_all(demand);
         }
-        let excess = match to {
-            Some(to) => self.usage.totals().bytes.saturating_sub(to),
-            None => {
-                let room = Arc::clone(&self.room);
-                blocking(move || room.excess()).await?
-            }
+        let excess = if let Some(to) = to {
+            self.usage.totals().bytes.saturating_sub(to)
+        } else {
+            let room = Arc::clone(&self.room);
+            blocking(move || room.excess()).await?
         };
         let wanted = excess.saturating_sub(sum(&victims));
         victims.extend(self.choose_all(Demand::Bytes(wanted)));

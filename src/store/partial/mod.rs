@@ -95,8 +95,7 @@ impl Partials {
     ) -> Result<StagedBlob, RoomError> {
         let hold = Arc::new(self.shelf.take(key).await);
         let this = self.clone();
-        self.with_room(move || this.make(Some(Arc::clone(&hold)), len))
-            .await
+        self.with_room(move || this.make(Some(&hold), len)).await
     }
 
     /// A stage of `len` bytes that nobody will resume. See [`super::Store::put_blob`].
@@ -127,14 +126,13 @@ impl Partials {
         }
     }
 
-    fn make(&self, hold: Option<Arc<Hold>>, len: Option<u64>) -> Result<StagedBlob, RoomError> {
+    fn make(&self, hold: Option<&Arc<Hold>>, len: Option<u64>) -> Result<StagedBlob, RoomError> {
         let needed = len.unwrap_or(LEAST_CLAIM);
-        let made = match &hold {
-            Some(hold) => self.replace(hold, len, needed)?,
-            None => {
-                let space = Arc::new(self.room.reserve(needed)?);
-                self.create(&self.unnamed(None), None, len, space)
-            }
+        let made = if let Some(hold) = hold {
+            self.replace(hold, len, needed)?
+        } else {
+            let space = Arc::new(self.room.reserve(needed)?);
+            self.create(&self.unnamed(None), None, len, space)
         };
         made.map(StagedBlob::new)
             .map_err(|error| no_room_if_full(error, needed))

@@ -118,7 +118,7 @@ impl Sizes {
         wanted.saturating_add(above).saturating_sub(self.left)
     }
 
-    fn to_come(&self) -> u64 {
+    fn to_come(self) -> u64 {
         self.held.saturating_sub(self.landed)
     }
 }
@@ -154,25 +154,25 @@ mod tests {
         }
     }
 
-    fn pressure(reason: Reason, bytes: u64) -> Option<Pressure> {
-        Some(Pressure { reason, bytes })
+    fn pressure(reason: Reason, bytes: u64) -> Pressure {
+        Pressure { reason, bytes }
     }
 
     #[test]
     fn blobs_go_above_the_high_watermark_until_they_are_below_the_low_one() {
         assert_eq!(sizes(950).pressure(), None);
-        assert_eq!(sizes(951).pressure(), pressure(Reason::Size, 51));
+        assert_eq!(sizes(951).pressure(), Some(pressure(Reason::Size, 51)));
         assert_eq!(sizes(950).excess(), 50);
-        assert_eq!(sizes(3000).pressure(), pressure(Reason::Size, 2100));
+        assert_eq!(sizes(3000).pressure(), Some(pressure(Reason::Size, 2100)));
         // A thousandth of the disk is taken by blobs: so much less is kept free beyond what must be.
         assert_eq!(on_disk(1000, 10_050).pressure(), None);
         assert_eq!(
             on_disk(1000, 10_049).pressure(),
-            pressure(Reason::Space, 51)
+            Some(pressure(Reason::Space, 51))
         );
         assert_eq!(
             on_disk(80_000, 10_999).pressure(),
-            pressure(Reason::Space, 1001)
+            Some(pressure(Reason::Space, 1001))
         );
     }
 

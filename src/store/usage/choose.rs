@@ -52,7 +52,7 @@ impl Index {
             };
             let Some(id) = next else { break };
             let index = &mut *choice.index;
-            index.nodes.to_front(id, ListName::Chosen);
+            index.nodes.move_to_front(id, ListName::Chosen);
             let len = index.nodes.get(id).len;
             bytes = bytes.saturating_add(len);
             let key = index.key_of(id);
@@ -83,7 +83,7 @@ impl Index {
                     Some(list @ ListName::Pinned(_)) => self.nodes.sort_in(id, list),
                     aside => self
                         .nodes
-                        .to_back(id, aside.unwrap_or(ListName::In(segment))),
+                        .move_to_back(id, aside.unwrap_or(ListName::In(segment))),
                 }
             }
         }
@@ -93,7 +93,7 @@ impl Index {
     pub(super) fn put_last(&mut self, victim: &Victim) {
         if let Some(id) = self.find(&victim.key) {
             let segment = self.nodes.get(id).segment;
-            self.nodes.to_front(id, ListName::In(segment));
+            self.nodes.move_to_front(id, ListName::In(segment));
         }
     }
 
@@ -199,7 +199,9 @@ impl Choice<'_> {
         while let Some(id) = next {
             next = self.index.nodes.newer(id);
             if self.index.is_pinned(id) {
-                self.index.nodes.to_front(id, ListName::Pinned(segment));
+                self.index
+                    .nodes
+                    .move_to_front(id, ListName::Pinned(segment));
             } else if !self.readers.has(&self.index.nodes.get(id).start) {
                 return Some(id);
             }
@@ -211,7 +213,7 @@ impl Choice<'_> {
     fn put_aside(&mut self, id: Id) -> bool {
         let aside = self.index.aside(id, self.now, self.readers);
         if let Some(list) = aside {
-            self.index.nodes.to_front(id, list);
+            self.index.nodes.move_to_front(id, list);
         }
         aside.is_some()
     }

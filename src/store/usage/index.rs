@@ -117,7 +117,7 @@ impl Index {
         };
         let node = self.nodes.get_mut(id);
         (node.used, node.written, node.is_unwritten) = (now, now, false);
-        self.nodes.to_front(id, ListName::In(self.segment(id)));
+        self.nodes.move_to_front(id, ListName::In(self.segment(id)));
     }
 
     /// Notes a blob that the scan found, last used at `used`, unless it is known.
@@ -130,7 +130,7 @@ impl Index {
         };
         let node = self.nodes.get_mut(id);
         (node.used, node.written, node.segment) = (used, used, segment);
-        self.nodes.to_front(id, ListName::Found);
+        self.nodes.move_to_front(id, ListName::Found);
     }
 
     /// What the scan found and nobody has used since, with the last uses, in no order.
@@ -144,7 +144,7 @@ impl Index {
         for &(_, id) in sorted {
             // It may have been used or removed meanwhile.
             if self.nodes.list_of(id) == Some(ListName::Found) {
-                self.nodes.to_back(id, ListName::In(self.segment(id)));
+                self.nodes.move_to_back(id, ListName::In(self.segment(id)));
             }
         }
     }
@@ -177,7 +177,7 @@ impl Index {
             node.is_unwritten = true;
             self.unwritten.push(id);
         }
-        self.nodes.to_front(id, ListName::In(self.segment(id)));
+        self.nodes.move_to_front(id, ListName::In(self.segment(id)));
     }
 
     /// Takes the last uses that are to be written to disk.

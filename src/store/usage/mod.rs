@@ -311,7 +311,7 @@ impl Usage {
     pub(super) async fn ready_to_choose(&self) {
         let mut ready = self.is_ready.subscribe();
         // The sender lives as long as this.
-        let _ = ready.wait_for(Ready::is_complete).await;
+        let _ = ready.wait_for(|ready| ready.is_complete()).await;
     }
 
     /// Chooses up to `most` blobs that are to go; none as long as too little is known to choose.
@@ -377,7 +377,7 @@ impl State {
 }
 
 impl Ready {
-    fn is_complete(&self) -> bool {
+    fn is_complete(self) -> bool {
         self.is_in_order && self.are_pins_known
     }
 }

@@ -183,14 +183,14 @@ impl Nodes {
     }
 
     /// Moves a blob to the newest end of a list.
-    pub(super) fn to_front(&mut self, id: Id, name: ListName) {
+    pub(super) fn move_to_front(&mut self, id: Id, name: ListName) {
         self.unlink(id);
         let newest = self.list(name).newest;
         self.link(id, name, some(newest), None);
     }
 
     /// Moves a blob to the oldest end of a list.
-    pub(super) fn to_back(&mut self, id: Id, name: ListName) {
+    pub(super) fn move_to_back(&mut self, id: Id, name: ListName) {
         self.unlink(id);
         let oldest = self.list(name).oldest;
         self.link(id, name, None, some(oldest));

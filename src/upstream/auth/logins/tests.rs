@@ -92,7 +92,7 @@ async fn who_may_not_try_everywhere_does_not_take_the_turn_to_try_here() {
     }
     advance(FIRST).await;
     assert!(logins.may("d"), "tries it for all");
-    advance(FIRST_HERE - FIRST).await;
+    advance(FIRST_HERE.saturating_sub(FIRST)).await;
     assert!(!logins.may("a"), "its own rest is over, the trial is not");
     logins.accepted(&shown("d"));
     assert!(logins.may("a"));
