@@ -197,7 +197,13 @@ async fn a_foreign_file() {
         scene.verifies(&expected, 0).await;
         let scene = if live { scene } else { scene.serving().await };
         scene.fake.go_down().await;
-        scene.pulls().await;
+        for (repository, tag, image) in [(APP, "latest", &scene.app), (WEB, "v1", &scene.web)] {
+            let path = format!("/v2/{repository}/manifests/{tag}");
+            scene.layby.get(&path).await.expect(200);
+            for blob in image.blobs() {
+                scene.layby.blob(repository, blob).await.expect(blob);
+            }
+        }
         for place in &places {
             let kept = fs::read_to_string(data.join(place)).expect("it is there");
             assert_eq!(kept, "mine");
