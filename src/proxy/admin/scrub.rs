@@ -5,6 +5,7 @@
 //! requests: one small read at a time, with rests between them.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -103,7 +104,7 @@ impl Scrub {
 
     /// Reads what is left of a round.
     async fn round(&mut self) -> Result<(), AdminError> {
-        let store = self.healer.store.clone();
+        let store = Arc::clone(&self.healer.store);
         let (shards, _) = blocking(move || store.blob_shards()).await?;
         for shard in shards {
             let after = self.at.after.as_ref();
@@ -122,7 +123,7 @@ impl Scrub {
 
     /// The blobs of a shard; none, logged, where it cannot be listed.
     async fn blobs_of(&self, shard: BlobShard) -> Result<Vec<Digest>, AdminError> {
-        let store = self.healer.store.clone();
+        let store = Arc::clone(&self.healer.store);
         let listed = move || {
             Ok::<_, AdminError>(match store.shard_entries(&shard) {
                 Ok(entries) => entries,
@@ -162,7 +163,7 @@ impl Scrub {
 
     /// Compares a blob with its digest; how many bytes that took. Never faster than [`Scrub::speed`].
     async fn check(&self, digest: &Digest) -> Result<(Soundness, u64), AdminError> {
-        let (store, of) = (self.healer.store.clone(), digest.clone());
+        let (store, of) = (Arc::clone(&self.healer.store), digest.clone());
         let mut check = match blocking(move || store.begin_check(&of)).await? {
             Begun::Check(check) => check,
             Begun::Ended(soundness) => return Ok((soundness, 0)),
@@ -210,7 +211,7 @@ impl Scrub {
     }
 
     async fn noted_position(&self) -> Position {
-        let store = self.healer.store.clone();
+        let store = Arc::clone(&self.healer.store);
         let noted = blocking(move || store.get_note(Note::Scrub)).await;
         let parsed = noted.map(|bytes| {
             let read = |bytes: Vec<u8>| serde_json::from_slice(&bytes);

@@ -216,20 +216,19 @@ fn prepare(
     files
         .sync_dir(layout.root())
         .map_err(failed("sync", layout.root()))?;
-    let identity = match identity {
-        Some(identity) => migrate(files, layout, formats, identity)?,
-        None => {
-            sync_above(files, layout.root());
-            let instance = format!("{:032x}", fastrand::u128(..));
-            let format = if is_new {
-                formats.current()
-            } else {
-                formats.first()
-            };
-            let identity = migrate(files, layout, formats, Identity { format, instance })?;
-            write_identity(files, layout, &identity)?;
-            identity
-        }
+    let identity = if let Some(identity) = identity {
+        migrate(files, layout, formats, identity)?
+    } else {
+        sync_above(files, layout.root());
+        let instance = format!("{:032x}", fastrand::u128(..));
+        let format = if is_new {
+            formats.current()
+        } else {
+            formats.first()
+        };
+        let identity = migrate(files, layout, formats, Identity { format, instance })?;
+        write_identity(files, layout, &identity)?;
+        identity
     };
     let partials = leftovers::sort_out(files, layout, now, abandoned_after)?;
     Ok(Opened {

@@ -286,7 +286,7 @@ async fn a_directory_that_may_not_be_read_is_told_by_a_user_who_may_not() {
     give_away(&scratch);
     let shard = scene.file(scene.victim());
     let shard = shard.parent().expect("a directory");
-    fs::set_permissions(shard, fs::Permissions::from_mode(0)).expect("damage");
+    fs::set_permissions(shard, fs::Permissions::from_mode(0o000)).expect("damage");
     let config = config.to_str().expect("text");
     let ran = as_nobody(&["verify", "--json", "--config", config]).expect("it runs");
     fs::set_permissions(shard, fs::Permissions::from_mode(0o750)).expect("mended");
