@@ -197,7 +197,13 @@ async fn a_foreign_file() {
         scene.verifies(&expected, 0).await;
         let scene = if live { scene } else { scene.serving().await };
         scene.fake.go_down().await;
-        scene.pulls().await;
+        for (repository, tag, image) in [(APP, "latest", &scene.app), (WEB, "v1", &scene.web)] {
+            let path = format!("/v2/{repository}/manifests/{tag}");
+            scene.layby.get(&path).await.expect(200);
+            for blob in image.blobs() {
+                scene.layby.blob(repository, blob).await.expect(blob);
+            }
+        }
         for place in &places {
             let kept = fs::read_to_string(data.join(place)).expect("it is there");
             assert_eq!(kept, "mine");
@@ -280,7 +286,7 @@ async fn a_directory_that_may_not_be_read_is_told_by_a_user_who_may_not() {
     give_away(&scratch);
     let shard = scene.file(scene.victim());
     let shard = shard.parent().expect("a directory");
-    fs::set_permissions(shard, fs::Permissions::from_mode(0)).expect("damage");
+    fs::set_permissions(shard, fs::Permissions::from_mode(0o000)).expect("damage");
     let config = config.to_str().expect("text");
     let ran = as_nobody(&["verify", "--json", "--config", config]).expect("it runs");
     fs::set_permissions(shard, fs::Permissions::from_mode(0o750)).expect("mended");
