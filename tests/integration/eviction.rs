@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::fake::{Content, Fake};
-use crate::support::{Image, KIB, MIB, Setup, verify_committed};
+use crate::support::{Image, KIB, Layby, MIB, Setup, eventually, verify_committed};
 
 const LIMIT: u64 = 16 * MIB;
 const IMAGES: u64 = 24;
@@ -65,6 +65,15 @@ fn zipf(draw: u64, all: u64) -> u64 {
         left -= weight;
     }
     0
+}
+
+/// Waits until blobs have gone for this reason.
+async fn evicted(layby: &Layby, reason: &str) {
+    let labels = format!("reason=\"{reason}\"");
+    eventually("the eviction", || async {
+        (layby.metric("evictions_total", &labels).await > 0.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,12 +136,9 @@ async fn a_restart_with_a_smaller_limit_evicts_down_to_it_and_offline_evicts_not
     layby
         .restart_with(|setup| setup.set("", "offline = false"))
         .await;
-    crate::support::eventually("the eviction", || async {
-        (layby.metric("cache_bytes", "").await <= 2.0 * 1024.0 * 1024.0).then_some(())
-    })
-    .await;
+    evicted(&layby, "size").await;
+    assert!(layby.metric("cache_bytes", "").await <= 2.0 * 1024.0 * 1024.0);
     image.pull(layby.address(), "org/app", "v1").await;
-    assert!(layby.metric("evictions_total", r#"reason="size""#).await > 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,15 +157,9 @@ async fn what_nobody_asked_for_within_max_age_goes_and_a_pinned_image_stays() {
     }
     layby.clock().advance(Duration::from_hours(24 * 31));
     layby.restart().await;
-    crate::support::eventually("the eviction", || async {
-        let there = layby.committed();
-        old.blobs()
-            .all(|blob| !there.contains(blob.digest()))
-            .then_some(())
-    })
-    .await;
+    evicted(&layby, "age").await;
     let there = layby.committed();
+    assert!(old.blobs().all(|blob| !there.contains(blob.digest())));
     assert!(kept.blobs().all(|blob| there.contains(blob.digest())));
     assert!(there.contains(kept.manifest.digest()));
-    assert!(layby.metric("evictions_total", r#"reason="age""#).await > 0.0);
 }
