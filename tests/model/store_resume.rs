@@ -198,10 +198,11 @@ fn a_disk_that_fills_up_fails_the_write_and_keeps_what_there_was() {
 /// Fails when what lies under a name is removed before its successor is made.
 #[test]
 fn a_partial_outlives_a_new_start_that_the_disk_fails() {
+    type Fault = Box<dyn Fn(&Forgetful)>;
+
     let no_bytes = |files: &Forgetful| files.fill_after(Some(0));
     // The file, its log, the first bytes of that, the space for the first bytes.
     let fails_after = |changes| move |files: &Forgetful| files.power_off_after(changes);
-    type Fault = Box<dyn Fn(&Forgetful)>;
     let faults: [Fault; 5] = [
         Box::new(no_bytes),
         Box::new(fails_after(0)),
