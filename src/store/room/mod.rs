@@ -181,7 +181,8 @@ impl Room {
         }
         let idle = self.shelf.idle_bytes();
         let recent = *self.snapshot.lock();
-        if let Some(snapshot) = recent.filter(|recent| recent.taken.elapsed() < SPACE_CACHED)
+        let is_recent = |of: &Snapshot| more < LARGE && of.taken.elapsed() < SPACE_CACHED;
+        if let Some(snapshot) = recent.filter(is_recent)
             && self.claim_by(&snapshot, reservation, more, idle) == Verdict::Fits
         {
             return Ok(Verdict::Fits);
@@ -383,6 +384,8 @@ const LONGEST_COUNT: Duration = Duration::from_secs(1);
 
 /// The file system is asked for its free space so often at most.
 const SPACE_CACHED: Duration = Duration::from_secs(1);
+/// Before so much is claimed, it is asked in any case: others write to the same disk.
+const LARGE: u64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests;
