@@ -195,8 +195,9 @@ pub trait Source: Send + Sync + fmt::Debug {
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Fetched, FetchError>>;
 
-    /// Called once the blob is committed, on each source that answered for it: its repository is proven to have it.
-    fn delivered(&self) -> BoxFuture<'_, ()>;
+    /// Called once the blob is committed, on each source that answered for it: its repository is proven to have it, and it
+    /// has `len` bytes.
+    fn delivered(&self, len: u64) -> BoxFuture<'_, ()>;
 }
 
 /// Who decides how fast a body is read.

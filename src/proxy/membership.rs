@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::oci::Digest;
@@ -23,7 +24,7 @@ use super::{Error, Place, What};
 /// Proofs of all repositories.
 pub(super) struct Membership {
     ctx: Arc<Context>,
-    hot: Cache<Key, ()>,
+    hot: Cache<Key, OnRecord>,
     absent: Recent<Key, String>,
     proving: Singles<Key, Proof>,
 }
@@ -39,6 +40,15 @@ impl fmt::Debug for Membership {
 pub(super) struct Proof {
     /// Its size in bytes.
     pub(super) len: u64,
+}
+
+/// A record of membership, as far as it matters here. That of a manifest says more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct OnRecord {
+    /// The size of what was delivered, in bytes; `None` where the upstream has only said that it has it, since what it says
+    /// of the size is nobody's to rely on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) size: Option<u64>,
 }
 
 type Key = (Place, Digest);
@@ -68,21 +78,28 @@ impl Membership {
 
     /// Whether the repository was shown to have `digest`, as a blob or as a manifest. Asks nobody.
     pub(super) async fn is_proven(&self, place: &Place, digest: &Digest) -> bool {
+        self.on_record(place, digest).await.is_some()
+    }
+
+    /// The proof that the repository has `digest`, as a blob or as a manifest. Asks nobody.
+    pub(super) async fn on_record(&self, place: &Place, digest: &Digest) -> Option<OnRecord> {
         let key = (place.clone(), digest.clone());
-        if self.hot.contains_key(&key) {
-            return true;
+        if let Some(known) = self.hot.get(&key) {
+            return Some(known);
         }
         let kinds = [
             RefKind::Blob(digest.clone()),
             RefKind::Manifest(digest.clone()),
         ];
         for kind in kinds {
-            if self.ctx.record(&place.key(kind)).await.is_some() {
-                self.hot.insert(key, ());
-                return true;
+            if let Some(record) = self.ctx.record(&place.key(kind)).await {
+                // What cannot be understood still is a proof: its name says all that one has to.
+                let known: OnRecord = serde_json::from_slice(&record).unwrap_or_default();
+                self.hot.insert(key, known);
+                return Some(known);
             }
         }
-        false
+        None
     }
 
     /// Gives up what memory knows of a proof, for what the disk says.
@@ -91,13 +108,25 @@ impl Membership {
     }
 
     /// Writes the proof that the repository has `digest`, after its upstream delivered it or said so. Durable on
-    /// return. Where the content is stored too, it is durable before.
-    pub(super) async fn record(&self, place: &Place, digest: &Digest) -> io::Result<()> {
+    /// return. Where the content is stored too, it is durable before. `size` is that of bytes that were verified.
+    pub(super) async fn record(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        size: Option<u64>,
+    ) -> io::Result<()> {
         let key = (place.clone(), digest.clone());
+        let known = OnRecord { size };
         self.absent.forget(&key);
-        self.hot.insert(key, ());
+        self.hot.insert(key, known);
         let proof = place.key(RefKind::Blob(digest.clone()));
-        self.ctx.records.put(&proof, Vec::new()).await
+        let record = serde_json::to_vec(&known)?;
+        self.ctx.records.put(&proof, record).await
+    }
+
+    /// Throws away stored content that cannot be what was delivered. The proofs stand.
+    pub(super) async fn discard(&self, digest: &Digest) -> io::Result<()> {
+        self.ctx.records.discard_blob(digest).await
     }
 
     /// Asks the repository's upstream whether it has `digest`, and keeps the proof.
@@ -148,11 +177,11 @@ impl Membership {
 
     /// The answer need not wait for the record: what is lost is one `HEAD`.
     async fn record_behind(self: &Arc<Self>, key: Key) {
-        self.hot.insert(key.clone(), ());
+        self.hot.insert(key.clone(), OnRecord::default());
         let this = Arc::clone(self);
         let write = async move {
             let (place, digest) = &key;
-            if let Err(error) = this.record(place, digest).await {
+            if let Err(error) = this.record(place, digest, None).await {
                 warn!(upstream = %place.upstream, repository = %place.repository, %digest, %error,
                     "a proof of membership is not stored");
             }
@@ -181,9 +210,11 @@ mod tests {
     async fn a_proof_counts_for_its_repository_alone_and_survives_a_restart() {
         let world = World::new();
         assert!(!world.membership.is_proven(&ubuntu(), &blob()).await);
-        world.membership.record(&ubuntu(), &blob()).await.unwrap();
+        let recorded = world.membership.record(&ubuntu(), &blob(), Some(7)).await;
+        recorded.unwrap();
         let world = world.restarted(&policy());
-        assert!(world.membership.is_proven(&ubuntu(), &blob()).await);
+        let known = world.membership.on_record(&ubuntu(), &blob()).await;
+        assert_eq!(known, Some(OnRecord { size: Some(7) }));
         for other in [
             place("ghcr.io", "library/ubuntu"),
             place("docker.io", "acme/web"),

@@ -416,7 +416,7 @@ impl Leading<Lease> for Leader {
         // Those that vouched with their answer get their record now, when what it names is durable.
         for index in self.flight.with(|state| state.answered_sources()) {
             if let Some(source) = self.flight.source(index) {
-                source.delivered().await;
+                source.delivered(len).await;
             }
         }
         Ok(())

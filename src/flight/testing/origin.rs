@@ -170,7 +170,7 @@ impl Source for OriginSource {
         Box::pin(async move { self.0.answer(range) })
     }
 
-    fn delivered(&self) -> BoxFuture<'_, ()> {
+    fn delivered(&self, _: u64) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
 }

@@ -171,7 +171,7 @@ impl Source for Scripted {
         })
     }
 
-    fn delivered(&self) -> BoxFuture<'_, ()> {
+    fn delivered(&self, _: u64) -> BoxFuture<'_, ()> {
         self.delivered.fetch_add(1, Ordering::SeqCst);
         Box::pin(async {})
     }

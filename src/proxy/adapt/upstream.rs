@@ -104,9 +104,10 @@ impl Source for UpstreamSource {
         })
     }
 
-    fn delivered(&self) -> BoxFuture<'_, ()> {
+    fn delivered(&self, len: u64) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if let Err(error) = self.membership.record(&self.place, &self.digest).await {
+            let recorded = self.membership.record(&self.place, &self.digest, Some(len));
+            if let Err(error) = recorded.await {
                 tracing::error!(
                     upstream = %self.place.upstream, repository = %self.place.repository,
                     digest = %self.digest, error = %error, "a proof of membership cannot be written"

@@ -9,13 +9,14 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use crate::flight::ports::{Blobs, FetchError, Fetched, Pace, Source};
+use crate::flight::ports::{Blob, Blobs, FetchError, Fetched, Pace, Source};
 use crate::flight::{
     Failure, Flights, Handle, Head, Key, Opened, Refusal, Uncached, Wanted, Wish, Wreck,
 };
@@ -23,7 +24,7 @@ use crate::oci::{Digest, RangeSpec, Ranges};
 use crate::telemetry::Metrics;
 use crate::upstream::{self, Call};
 
-use super::membership::Membership;
+use super::membership::{Membership, OnRecord};
 use super::{BlobAnswer, BlobUse, BypassReason, CacheOutcome, Error, Place, What};
 use bypass::{Bypass, Supply};
 use content::FlightContent;
@@ -93,8 +94,14 @@ impl BlobService {
 
     /// The size, without fetching anything that was not asked for.
     async fn head(&self, place: &Place, digest: &Digest, call: &Call) -> Result<BlobAnswer, Error> {
-        let stored = self.blobs.open(digest).await?;
-        let proven = self.membership.is_proven(place, digest).await;
+        let known = self.membership.on_record(place, digest).await;
+        let proven = known.is_some();
+        let mut stored = self.blobs.open(digest).await?;
+        if let Some(blob) = &stored
+            && !self.is_whole(&**blob, digest, known).await?
+        {
+            stored = None;
+        }
         if let (Some(blob), true) = (&stored, proven) {
             return Ok(BlobAnswer::head(blob.len(), CacheOutcome::Hit));
         }
@@ -130,15 +137,21 @@ impl BlobService {
                 known.unwrap_or(Wanted::Parts)
             }
         };
+        let known = self.membership.on_record(place, digest).await;
         let mut wish = Wish {
             key,
             source: Arc::clone(&supply.source),
-            proven: self.membership.is_proven(place, digest).await,
+            proven: known.is_some(),
             wanted,
         };
         for _ in 0..ATTEMPTS {
             let (handle, led) = match self.flights.open(&wish).await? {
-                Opened::Stored(blob) => return Ok(BlobAnswer::stored(blob, CacheOutcome::Hit)),
+                Opened::Stored(blob) => {
+                    if self.is_whole(&*blob, digest, known).await? {
+                        return Ok(BlobAnswer::stored(blob, CacheOutcome::Hit));
+                    }
+                    continue;
+                }
                 Opened::NeedsProof => {
                     // Another request may have proven it since.
                     if !self.membership.is_proven(place, digest).await {
@@ -180,6 +193,28 @@ impl BlobService {
             }
         }
         Err(Error::Stopping)
+    }
+
+    /// Whether a stored blob is as long as what was delivered once. The store knows that itself only of what it has seen
+    /// in this life: another that lost its end is thrown away, and fetched anew.
+    async fn is_whole(
+        &self,
+        blob: &dyn Blob,
+        digest: &Digest,
+        known: Option<OnRecord>,
+    ) -> io::Result<bool> {
+        let Some(size) = known.and_then(|known| known.size) else {
+            return Ok(true);
+        };
+        if blob.len() == size {
+            return Ok(true);
+        }
+        tracing::warn!(
+            %digest, size_bytes = blob.len(), expected_bytes = size,
+            "a stored blob has lost its end and is thrown away, check the disk"
+        );
+        self.membership.discard(digest).await?;
+        Ok(false)
     }
 
     fn supply(&self, place: &Place, digest: &Digest, call: &Call) -> Result<Supply, Error> {
@@ -351,7 +386,7 @@ fn contradicts(refusal: &Refusal) -> bool {
 
 /// What the operator is told of a disk that failed under a fetch.
 fn why_wrecked(wreck: &Wreck) -> BypassReason {
-    if wreck.error().kind() == std::io::ErrorKind::StorageFull {
+    if wreck.error().kind() == io::ErrorKind::StorageFull {
         BypassReason::NoRoom
     } else {
         BypassReason::DiskFailed

@@ -175,7 +175,8 @@ impl World {
     async fn service(&self) -> BlobService {
         let membership = testing::World::new().membership;
         let digest = self.key().digest;
-        membership.record(&ubuntu(), &digest).await.unwrap();
+        let recorded = membership.record(&ubuntu(), &digest, None).await;
+        recorded.unwrap();
         BlobService {
             flights: Arc::clone(&self.flights),
             blobs: Arc::clone(&self.blobs) as Arc<dyn Blobs>,

@@ -139,6 +139,19 @@ async fn a_truncated_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_truncated_between_two_lives_is_not_served_even_before_it_is_verified() {
+    let scene = scene(false).await;
+    let path = scene.file(scene.victim());
+    let file = fs::File::options().write(true).open(path);
+    file.and_then(|file| file.set_len(100)).expect("damage");
+    scene.fake.record().clear();
+    let scene = scene.serving().await;
+    scene.pulls().await;
+    assert_eq!(scene.asked(scene.victim()), 1);
+    scene.verifies(&[], 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_file() {
     let empty = |scene: &Scene| fs::write(scene.file(scene.victim()), "").expect("damage");
     let expected = |scene: &Scene| Expected::aside("emptied", scene.victim(), "it has no bytes");
