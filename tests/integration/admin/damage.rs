@@ -239,8 +239,14 @@ async fn a_file_in_place_of_a_directory() {
             scene.layby.blob(APP, &victim).await.expect(&victim);
         }
         scene.pull(WEB, "v1", &scene.web).await;
-        // With the file gone, it is kept again.
+        // With the file gone, it is kept again; by the next fetch, where the last one is still at its end.
         fs::remove_file(&shard).expect("mended");
+        eventually("a fetch that is kept", || async {
+            scene.layby.blob(APP, &victim).await.expect(&victim);
+            let there = scene.layby.committed();
+            there.contains(victim.digest()).then_some(())
+        })
+        .await;
         scene.pulls().await;
         scene.verifies(&[], 0).await;
     }
