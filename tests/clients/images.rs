@@ -85,9 +85,9 @@ impl Image {
             let media_type = "application/vnd.oci.image.layer.v1.tar";
             (digest(&tar), put(folder, "", media_type, &tar))
         });
-        let (diff_ids, layers) = layers.unzip();
+        let (diff_ids, layers): (Vec<_>, Vec<_>) = layers.unzip();
         let (platform, manifest) =
-            of_platform(own_architecture(), Family::Oci, diff_ids, layers, folder);
+            of_platform(own_architecture(), Family::Oci, diff_ids, &layers, folder);
         fs::write(folder.join("manifest.json"), manifest).unwrap();
         Self {
             repository,
@@ -177,7 +177,7 @@ fn platform(
         .iter()
         .map(|tar| put(folder, "", family.layer(), &gzip(tar)))
         .collect();
-    let (platform, manifest) = of_platform(architecture, family, diff_ids, layers, folder);
+    let (platform, manifest) = of_platform(architecture, family, diff_ids, &layers, folder);
     let mut entry = put(
         folder,
         ".manifest.json",
@@ -193,7 +193,7 @@ fn of_platform(
     architecture: &'static str,
     family: Family,
     diff_ids: Vec<String>,
-    layers: Vec<Value>,
+    layers: &[Value],
     folder: &Path,
 ) -> (Platform, String) {
     let config = json!({
