@@ -80,7 +80,7 @@ impl Stage {
 
     /// Asks for a manifest and a blob that nobody has asked for before.
     fn miss(&self, name: &str) -> [(u16, String); 2] {
-        let repository = stock().small.repository;
+        let repository = &stock().small.repository;
         let blob = super::images::digest(name.as_bytes());
         [
             self.ask(repository, &format!("manifests/{name}")),
@@ -190,7 +190,7 @@ fn while_manifests_are_held_for_a_pull_limit_blobs_flow() {
     let mut stage = Stage::set();
     let (image, own) = (&stock().app, stock().app.own());
     for reference in [image.tag, own.manifest.as_str()] {
-        let (status, body) = stage.ask(image.repository, &format!("manifests/{reference}"));
+        let (status, body) = stage.ask(&image.repository, &format!("manifests/{reference}"));
         assert_eq!(status, 200, "{body}");
     }
     stage.detour.set(Trouble::PullLimit);

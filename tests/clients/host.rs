@@ -123,6 +123,11 @@ impl Daemon {
         }
     }
 
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the program, by force if it does not do so itself.
     pub(crate) fn stop(&mut self) {
         if self.child.try_wait().unwrap().is_some() {

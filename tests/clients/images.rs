@@ -12,6 +12,9 @@ use sha2::{Digest as _, Sha256};
 /// Size of the large layer of an image.
 pub(crate) const LARGE: usize = 20 << 20;
 
+/// What skopeo wants to read in a folder of `dir:`.
+const VERSION: &str = "Directory Transport Version: 1.1\n";
+
 /// Whose media types an image has.
 #[derive(Clone, Copy)]
 pub(crate) enum Family {
@@ -22,7 +25,7 @@ pub(crate) enum Family {
 /// An image as clients should find it.
 #[derive(Debug, Clone)]
 pub(crate) struct Image {
-    pub(crate) repository: &'static str,
+    pub(crate) repository: String,
     pub(crate) tag: &'static str,
     pub(crate) platforms: Vec<Platform>,
 }
@@ -48,7 +51,7 @@ impl Image {
         folder: &Path,
     ) -> Self {
         fs::create_dir_all(folder).unwrap();
-        fs::write(folder.join("version"), "Directory Transport Version: 1.1\n").unwrap();
+        fs::write(folder.join("version"), VERSION).unwrap();
         let shared = tar("data/large", &noise(repository, size));
         let (platforms, entries): (Vec<_>, Vec<_>) = ["amd64", "arm64"]
             .into_iter()
@@ -61,9 +64,35 @@ impl Image {
         });
         fs::write(folder.join("manifest.json"), index.to_string()).unwrap();
         Self {
-            repository,
+            repository: repository.to_owned(),
             tag,
             platforms,
+        }
+    }
+
+    /// Makes an image for this machine alone in `folder`, from layers given by their seeds and sizes, which are as large on
+    /// the wire as unpacked.
+    pub(crate) fn of_layers(
+        repository: String,
+        tag: &'static str,
+        layers: &[(String, usize)],
+        folder: &Path,
+    ) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join("version"), VERSION).unwrap();
+        let layers = layers.iter().map(|(seed, size)| {
+            let tar = tar(&format!("data/{seed}"), &noise(seed, *size));
+            let media_type = "application/vnd.oci.image.layer.v1.tar";
+            (digest(&tar), put(folder, "", media_type, &tar))
+        });
+        let (diff_ids, layers): (Vec<_>, Vec<_>) = layers.unzip();
+        let (platform, manifest) =
+            of_platform(own_architecture(), Family::Oci, diff_ids, &layers, folder);
+        fs::write(folder.join("manifest.json"), manifest).unwrap();
+        Self {
+            repository,
+            tag,
+            platforms: vec![platform],
         }
     }
 
@@ -74,14 +103,18 @@ impl Image {
 
     /// The platform that clients here take by themselves.
     pub(crate) fn own(&self) -> &Platform {
-        let architecture = match std::env::consts::ARCH {
-            "aarch64" => "arm64",
-            _ => "amd64",
-        };
         self.platforms
             .iter()
-            .find(|platform| platform.architecture == architecture)
+            .find(|platform| platform.architecture == own_architecture())
             .expect("images are made for the two platforms that tests run on")
+    }
+}
+
+/// The architecture of this machine.
+fn own_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        _ => "amd64",
     }
 }
 
@@ -144,6 +177,25 @@ fn platform(
         .iter()
         .map(|tar| put(folder, "", family.layer(), &gzip(tar)))
         .collect();
+    let (platform, manifest) = of_platform(architecture, family, diff_ids, &layers, folder);
+    let mut entry = put(
+        folder,
+        ".manifest.json",
+        family.manifest(),
+        manifest.as_bytes(),
+    );
+    entry["platform"] = json!({ "architecture": architecture, "os": "linux" });
+    (platform, entry)
+}
+
+/// An image of these layers, whose configuration is put into the folder; its manifest, which is not.
+fn of_platform(
+    architecture: &'static str,
+    family: Family,
+    diff_ids: Vec<String>,
+    layers: &[Value],
+    folder: &Path,
+) -> (Platform, String) {
     let config = json!({
         "architecture": architecture,
         "os": "linux",
@@ -158,23 +210,17 @@ fn platform(
         "mediaType": family.manifest(),
         "config": config,
         "layers": layers,
-    });
-    let mut entry = put(
-        folder,
-        ".manifest.json",
-        family.manifest(),
-        manifest.to_string().as_bytes(),
-    );
-    entry["platform"] = json!({ "architecture": architecture, "os": "linux" });
+    })
+    .to_string();
     let digest_in = |descriptor: &Value| descriptor["digest"].as_str().unwrap().to_owned();
     let platform = Platform {
         architecture,
-        manifest: digest_in(&entry),
+        manifest: digest(manifest.as_bytes()),
         config: digest_in(&config),
         layers: layers.iter().map(digest_in).collect(),
         diff_ids,
     };
-    (platform, entry)
+    (platform, manifest)
 }
 
 /// Writes content under its digest, and returns its descriptor.

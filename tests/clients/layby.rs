@@ -73,6 +73,11 @@ impl Layby {
         self.port
     }
 
+    /// Its process, until it is started anew.
+    pub(crate) fn process(&self) -> u32 {
+        self.daemon.process()
+    }
+
     /// Ends it in good order and starts it anew on the same data.
     pub(crate) fn restart(&mut self) {
         self.daemon.stop();

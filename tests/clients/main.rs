@@ -11,6 +11,7 @@ mod container;
 mod containerd;
 mod detour;
 mod docker;
+mod eviction;
 mod faults;
 mod host;
 mod images;

@@ -122,7 +122,7 @@ pub(crate) fn stock() -> &'static Stock {
             (&open, &stock.app),
             (&locked, &stock.private),
         ] {
-            registry.push(image, &folder.join(image.repository));
+            registry.push(image, &folder.join(&image.repository));
         }
         stock
     })

@@ -51,11 +51,17 @@ impl Life {
 
     /// The process ends and another begins; nothing is forgotten yet.
     pub(crate) async fn restart(self) -> Self {
+        let files = self.end().await;
+        files.power_on();
+        Self::start(files).await.unwrap()
+    }
+
+    /// The process ends in good order.
+    pub(crate) async fn end(self) -> Arc<Forgetful> {
         self.tasks.stop();
         drop(self.store);
         assert!(self.tasks.drained(Duration::from_mins(1)).await);
-        self.files.power_on();
-        Self::start(self.files).await.unwrap()
+        self.files
     }
 
     /// The power goes. What is left is for the next life.

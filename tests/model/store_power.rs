@@ -282,3 +282,25 @@ fn a_writer_faster_than_the_disk_waits_for_it() {
         life.power_loss(Luck::All).await;
     });
 }
+
+/// Fails when what the last life left word of comes back, after a life that made it wrong.
+#[test]
+fn word_of_how_much_is_stored_does_not_outlive_the_next_start() {
+    run(async {
+        for luck in LUCKS {
+            let dir = tempfile::tempdir().unwrap();
+            let life = Life::start(Forgetful::new(dir.path())).await.unwrap();
+            life.store.scanned().await;
+            life.commit(b"a blob").await.unwrap();
+            let files = life.end().await;
+            let totals = files.data_dir().join("totals.json");
+            assert!(totals.try_exists().unwrap(), "{luck:?}");
+
+            let life = Life::start(files).await.unwrap();
+            life.commit(b"another blob").await.unwrap();
+            let files = life.power_loss(luck).await;
+            let totals = files.data_dir().join("totals.json");
+            assert!(!totals.try_exists().unwrap(), "{luck:?}");
+        }
+    });
+}

@@ -37,6 +37,34 @@ async fn gc_leaves_a_pinned_image_whole_and_pullable_with_the_upstream_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_pinned_no_longer_goes_while_the_server_runs() {
+    let scene = scene(true).await;
+    scene.run(&["pin", "org/web:v1"]).await.expect(0);
+    scene.run(&["gc", "--to", "0"]).await.expect(1);
+    assert!(scene.web.blobs().all(|blob| scene.has(blob)));
+    scene.run(&["unpin", "org/web:v1"]).await.expect(0);
+    eventually("everything gone", || async {
+        let ran = scene.run(&["gc", "--to", "0"]).await;
+        (ran.status == 0).then_some(())
+    })
+    .await;
+    assert!(scene.layby.committed().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_follows_its_tag_to_another_image() {
+    let scene = scene(true).await;
+    scene.run(&["pin", "org/web:v1"]).await.expect(0);
+    let moved = Image::of_layers("moved", vec![common(), Content::random(73, 5 * KIB)]);
+    moved.push(&scene.fake, WEB, "v1");
+    scene.run(&["refresh", "org/web:v1"]).await.expect(0);
+    scene.pull(WEB, "v1", &moved).await;
+    scene.run(&["gc", "--to", "0"]).await.expect(1);
+    assert!(moved.blobs().all(|blob| scene.has(blob)));
+    assert!(scene.has(&moved.manifest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn gc_evicts_down_to_a_size_the_manifests_last() {
     for live in EACH {
         let scene = scene(live).await;
