@@ -111,11 +111,15 @@ impl Leader {
     pub(super) fn ban(&self) {
         let key = &self.flight.key;
         let sources = self.flight.sources();
-        let wrong = self.flight.with(|state| state.bringers());
+        let (wrong, is_sure) = self.flight.with(|state| {
+            let wrong = state.bringers();
+            let is_sure = wrong.len() == 1 && !state.has_resumed();
+            (wrong, is_sure)
+        });
         for source in wrong.iter().filter_map(|&index| sources.get(index)) {
             tracing::warn!(
                 upstream = %key.upstream, repository = source.key(), digest = %key.digest,
-                is_sure = wrong.len() == 1, "a source sent bytes that do not match, others are asked before it for a while"
+                is_sure, "a source sent bytes that do not match, others are asked before it for a while"
             );
         }
         self.flights.bans.mismatched(key, &sources, &wrong);

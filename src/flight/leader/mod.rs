@@ -86,8 +86,9 @@ impl Leader {
         }
     }
 
-    /// Takes up what an earlier fetch left, if it is of use. Waits for an earlier fetch that is just ending. Where it cannot
-    /// be taken up now it stays, and so there is no stage for this fetch.
+    /// Takes up what an earlier fetch left, if it is of use: not where the bytes of one source alone are to be taken, since
+    /// nobody knows who sent it. Waits for an earlier fetch that is just ending. Where it cannot be taken up now it stays,
+    /// and so there is no stage for this fetch.
     async fn take_up(&mut self) -> Result<(), Failure> {
         let id = self.stage_id();
         let left = match self.flights.blobs.resume(&id).await {
@@ -99,8 +100,10 @@ impl Leader {
             Err(StageError::Io(error)) => return Err(store_failure(error)),
         };
         let Some(stage) = left else { return Ok(()) };
+        let is_wanted = !self.flight.with(|state| state.takes_from_one());
+        let most = self.flights.max_blob_size.unwrap_or(u64::MAX);
         match stage.len() {
-            Some(len) if self.flights.max_blob_size.is_none_or(|most| len <= most) => {
+            Some(len) if is_wanted && len <= most => {
                 let present = stage.present();
                 self.flight.with(|state| state.resumed(len, present));
                 self.left = Some(stage);
