@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Leader, Lease, Mismatch, StepId};
+use super::{Leader, Mismatch, StepId};
 use crate::flight::ports::{FetchError, Leave, Remedy, SourceFailure};
 use crate::flight::shared::Failure;
 
@@ -126,15 +126,10 @@ impl Leader {
     }
 
     /// The flight is over, without the blob.
-    pub(super) fn failed(&self, why: Failure, lease: Lease) {
-        self.log(&why);
+    pub(super) fn failed(&self, why: &Failure) {
+        self.log(why);
         if let Some(stage) = self.flight.stage.get() {
-            stage.close(what_to_leave(&why));
-        }
-        // From here on nobody joins, unless the failure lingers: whoever is told of it and asks again starts anew.
-        self.flight.fail(why);
-        if self.flight.lingers() {
-            self.flights.linger(lease);
+            stage.close(what_to_leave(why));
         }
     }
 

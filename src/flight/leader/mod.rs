@@ -348,13 +348,10 @@ impl Leader {
     }
 
     /// What the disk's failure leaves to the readers.
-    async fn wreck(&self) -> Failure {
-        let Some(line) = &self.line else {
-            return Failure::Aborted;
-        };
-        line.writer.idle().await;
-        match line.writer.failure() {
-            Some(error) => Failure::Wrecked(Arc::new(line.writer.wreck(error))),
+    fn wreck(&self) -> Failure {
+        let writer = self.line.as_ref().map(|line| &line.writer);
+        match writer.and_then(|writer| Some((writer, writer.failure()?))) {
+            Some((writer, error)) => Failure::Wrecked(Arc::new(writer.wreck(error))),
             None => Failure::Aborted,
         }
     }
@@ -388,14 +385,12 @@ impl Leading<Lease> for Leader {
     async fn fetch(&mut self) -> Result<bool, Failure> {
         let cancel = self.flight.cancel.clone();
         let fetched = cancel.run_until_cancelled(self.bring_all()).await;
+        self.all_written().await;
         let line = match fetched {
             Some(Ok(line)) => line,
             Some(Err(StepEnd::Failed(why))) => return Err(why),
-            Some(Err(StepEnd::Disk)) => return Err(self.wreck().await),
-            None => {
-                self.all_written().await;
-                return Ok(false);
-            }
+            Some(Err(StepEnd::Disk)) => return Err(self.wreck()),
+            None => return Ok(false),
         };
         if !self.flight.with(State::settle) {
             return Ok(false);
@@ -425,9 +420,15 @@ impl Leading<Lease> for Leader {
         Ok(())
     }
 
-    async fn fail(&mut self, why: Failure, lease: Lease) {
-        self.all_written().await;
-        self.failed(why, lease);
+    fn fail(self, why: Failure, lease: Lease) {
+        self.failed(&why);
+        let (flights, flight) = (Arc::clone(&self.flights), Arc::clone(&self.flight));
+        // From here on nobody joins, unless the failure lingers: whoever is told of it and asks again starts anew.
+        flight.fail(why);
+        drop(self);
+        if flight.lingers() {
+            flights.linger(lease);
+        }
     }
 }
 
