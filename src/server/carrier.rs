@@ -109,8 +109,9 @@ fn astray() -> io::Error {
     io::Error::other("a part of a file is not where it has to be sent")
 }
 
-/// The largest part that is sent in one piece: a connection leaves the thread to others at least so often.
-pub(super) const WINDOW: usize = 1024 * 1024;
+/// The largest part that is sent in one piece. A connection leaves the thread to others after two, so after 1 MiB: hyper
+/// asks a body once more in the same poll, and there what was to leave the thread goes on.
+pub(super) const WINDOW: usize = 512 * 1024;
 
 /// Read by nobody, so that it never takes memory.
 static BLOCK: LazyLock<Box<[u8]>> = LazyLock::new(|| vec![0; WINDOW].into_boxed_slice());
