@@ -432,6 +432,7 @@ mod tests {
         FileSlice {
             file: Arc::new(file),
             range: 0..4 * MIB as u64,
+            hold: None,
         }
     }
 
@@ -506,6 +507,9 @@ mod tests {
     async fn a_turn_of_the_thread_is_128_kib_of_copied_bytes() {
         let (near, mut far) = tokio::io::duplex(4 * MIB);
         let sent = in_one_turn(near, &mut far, None).await;
-        assert!((128 * 1024..=128 * 1024 + HEAD).contains(&sent), "{sent} bytes");
+        assert!(
+            (128 * 1024..=128 * 1024 + HEAD).contains(&sent),
+            "{sent} bytes"
+        );
     }
 }

@@ -195,6 +195,7 @@ mod tests {
     use std::convert::Infallible;
     use std::fs::File;
     use std::io::Write;
+    use std::ops::Range;
 
     use http::Response;
     use http_body_util::StreamBody;
@@ -213,6 +214,14 @@ mod tests {
         Arc::new(file)
     }
 
+    fn slice_of(file: Arc<File>, range: Range<u64>) -> FileSlice {
+        FileSlice {
+            file,
+            range,
+            hold: None,
+        }
+    }
+
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap());
@@ -229,7 +238,7 @@ mod tests {
         let service = service_fn(move |_| {
             let part = |range| {
                 let file = Arc::clone(&file);
-                outlet.put(FileSlice { file, range })
+                outlet.put(slice_of(file, range))
             };
             let pieces = [
                 Ok(Bytes::from_static(b"<")),
@@ -276,10 +285,7 @@ mod tests {
     async fn a_part_goes_by_way_of_memory_where_there_is_no_other() {
         let (near, mut far) = pair().await;
         let bytes: Vec<u8> = (1..=250).cycle().take(COPY_STEP + 100).collect();
-        let mut part = FileSlice {
-            file: file(&bytes),
-            range: 3..bytes.len() as u64,
-        };
+        let mut part = slice_of(file(&bytes), 3..bytes.len() as u64);
         let mut sending = Sending::new(near, Arc::default(), FileReads::new());
         while !part.range.is_empty() {
             let sent = std::future::poll_fn(|cx| sending.poll_copy(cx, &part)).await;
@@ -298,10 +304,7 @@ mod tests {
     async fn what_has_left_memory_while_the_client_waited_is_read_first() {
         let (near, mut far) = pair().await;
         let outlet = Arc::new(Outlet::default());
-        let part = FileSlice {
-            file: file(b"gone for a while"),
-            range: 0..16,
-        };
+        let part = slice_of(file(b"gone for a while"), 0..16);
         part.file.sync_all().unwrap();
         let gone = rustix::fs::Advice::DontNeed;
         rustix::fs::fadvise(&part.file, 0, None, gone).unwrap();

@@ -91,7 +91,8 @@ async fn of_sources_whose_bytes_were_mixed_each_is_asked_alone_until_one_is_righ
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_earlier_fetch_left_is_not_mixed_with_the_bytes_of_the_one_source_that_is_trusted() {
+async fn what_an_earlier_fetch_left_is_not_mixed_with_the_bytes_of_the_one_source_that_is_trusted()
+{
     let world = world_of(2 * MIB);
     let (a, b) = (
         Origin::new("a", &wrong(&world)),
