@@ -31,14 +31,15 @@ pub(super) trait Leading<L> {
     /// Looks into the store; whether the blob is there.
     fn look_again(&mut self) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 
-    /// Fetches the blob, and verifies it. Whether it is to be committed: not if nobody wants it any more.
+    /// Fetches the blob, and verifies it. Whether it is to be committed: not if nobody wants it any more. Nothing of it is
+    /// under way when this returns.
     fn fetch(&mut self) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 
     /// Makes the blob visible in the store.
     fn commit(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Tells everybody that it ends without the blob, and gives the lease back, now or later.
-    fn fail(&mut self, why: Self::Error, lease: L) -> impl Future<Output = ()> + Send;
+    /// Tells everybody that it ends without the blob, goes, and gives the lease back, at once or later.
+    fn fail(self, why: Self::Error, lease: L);
 }
 
 /// Finds the blob, its fetch, or itself the leader of one.
@@ -63,7 +64,7 @@ pub(super) async fn lead<L: Send, W: Leading<L> + Send>(lease: L, mut leader: W)
             drop(leader);
             drop(lease);
         }
-        Err(why) => leader.fail(why, lease).await,
+        Err(why) => leader.fail(why, lease),
     }
 }
 

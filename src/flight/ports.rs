@@ -93,7 +93,12 @@ pub struct FileSlice {
     pub file: Arc<File>,
     /// The part: within the file's bytes.
     pub range: Range<u64>,
+    /// What counts the file as open, if anything does. Behind the file, so that it goes after that is closed.
+    pub hold: Option<Hold>,
 }
+
+/// Kept by all who may have a file open, for whoever counts them.
+pub type Hold = Arc<dyn std::any::Any + Send + Sync>;
 
 /// Names a stage, over restarts too: whoever fetches the same thing later gives the same name. Opaque: 64 lower-case
 /// hexadecimal digits that say nothing.

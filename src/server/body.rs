@@ -392,5 +392,124 @@ fn broken(reason: &'static str, message: &str) -> BrokenBody {
 
 /// Bytes of a segment that go out together with the head or the text before them, by way of memory.
 const SMALL: u64 = 16 * 1024;
-/// Bytes that one answer sends before it leaves the thread to others: bulk readers must not hold up small requests.
-const RUN: usize = 128 * 1024;
+/// Bytes after which one answer wants to leave the thread to others: bulk readers must not hold up small requests. It does
+/// after twice as many, see [`WINDOW`].
+const RUN: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::fs::File;
+    use std::io::Write;
+
+    use http::Response;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::sending::Sending;
+    use super::*;
+    use crate::flight::ports::BoxFuture;
+    use crate::proxy::{BlobContent, CacheOutcome};
+
+    const MIB: usize = 1024 * 1024;
+
+    /// Four MiB in a file.
+    #[derive(Debug, Clone)]
+    struct InFile(Option<FileSlice>);
+
+    impl InFile {
+        fn new() -> Self {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&vec![1; 4 * MIB]).unwrap();
+            Self(Some(slice_of(file)))
+        }
+    }
+
+    fn slice_of(file: File) -> FileSlice {
+        FileSlice {
+            file: Arc::new(file),
+            range: 0..4 * MIB as u64,
+            hold: None,
+        }
+    }
+
+    impl BlobContent for InFile {
+        fn reader(&self, _range: Option<Range<u64>>) -> Box<dyn BlobReader> {
+            Box::new(self.clone())
+        }
+    }
+
+    impl BlobReader for InFile {
+        fn next(&mut self) -> BoxFuture<'_, Option<Result<Chunk, BrokenBody>>> {
+            Box::pin(async { self.0.take().map(Chunk::File).map(Ok) })
+        }
+
+        fn source(&self) -> &'static str {
+            "cache"
+        }
+    }
+
+    /// How many bytes `far` gets in one turn of a connection that sends four MiB by `near`.
+    async fn in_one_turn(
+        near: impl AsyncRead + AsyncWrite + Unpin + Send,
+        far: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        outlet: Option<Arc<Outlet>>,
+    ) -> usize {
+        let (reads, len) = (FileReads::new(), 4 * MIB as u64);
+        let service = service_fn(move |_| {
+            let content = Arc::new(InFile::new());
+            let blob = BlobAnswer::new(Some(len), CacheOutcome::Hit, content);
+            let way = FileWay {
+                reads: Arc::clone(&reads),
+                outlet: outlet.clone(),
+            };
+            let segments = VecDeque::from([Segment::Whole(Some(len))]);
+            let body = ResponseBody::blob(BlobSender::new(blob, segments, way), Some(len));
+            async move { Ok::<_, Infallible>(Response::new(body)) }
+        });
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        far.write_all(request).await.unwrap();
+        let mut builder = http1::Builder::new();
+        builder.writev(true).pipeline_flush(false);
+        let mut serving = Box::pin(builder.serve_connection(TokioIo::new(near), service));
+        let mut got = vec![0; 4 * MIB];
+        let mut sent = 0;
+        // The first turns may wait for the request.
+        while sent == 0 {
+            let turn = futures_util::poll!(serving.as_mut());
+            assert!(turn.is_pending(), "{turn:?}");
+            tokio::task::yield_now().await;
+            while let Poll::Ready(read) = futures_util::poll!(std::pin::pin!(far.read(&mut got))) {
+                sent += read.unwrap();
+            }
+        }
+        sent
+    }
+
+    /// Beside the bytes of the body.
+    const HEAD: usize = 200;
+
+    #[tokio::test]
+    async fn a_turn_of_the_thread_is_a_mib_of_parts_of_files() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap());
+        let (near, far) = tokio::join!(near, listener.accept());
+        let outlet = Arc::new(Outlet::default());
+        let near = Sending::new(near.unwrap(), Arc::clone(&outlet), FileReads::new());
+        let sent = in_one_turn(near, &mut far.unwrap().0, Some(outlet)).await;
+        assert!(sent <= MIB + HEAD, "{sent} bytes");
+    }
+
+    #[tokio::test]
+    async fn a_turn_of_the_thread_is_128_kib_of_copied_bytes() {
+        let (near, mut far) = tokio::io::duplex(4 * MIB);
+        let sent = in_one_turn(near, &mut far, None).await;
+        assert!(
+            (128 * 1024..=128 * 1024 + HEAD).contains(&sent),
+            "{sent} bytes"
+        );
+    }
+}

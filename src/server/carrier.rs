@@ -10,10 +10,8 @@
 //! left, so that the two can never drift apart unseen.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, IoSlice};
-use std::ops::Range;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -28,9 +26,8 @@ pub(super) struct Outlet {
 
 #[derive(Debug)]
 struct Part {
-    file: Arc<File>,
     /// What is still to be sent.
-    rest: Range<u64>,
+    rest: FileSlice,
     sent: usize,
 }
 
@@ -53,8 +50,7 @@ impl Outlet {
             return Err(io::Error::other("a part of a file that no carrier fits"));
         };
         self.parts.lock().push_back(Part {
-            file: slice.file,
-            rest: slice.range,
+            rest: slice,
             sent: 0,
         });
         Ok(Bytes::from_static(carrier))
@@ -73,15 +69,12 @@ impl Outlet {
         let first = slices.iter().position(|slice| place(slice).is_some());
         let first = first.ok_or_else(astray)?;
         let carrier = &slices[first];
-        let rest = part.rest.end - part.rest.start;
+        let rest = part.left();
         if place(carrier) != Some(part.sent) || carrier.len() as u64 != rest {
             return Err(astray());
         }
         Ok(match first {
-            0 => Next::File(FileSlice {
-                file: Arc::clone(&part.file),
-                range: part.rest.clone(),
-            }),
+            0 => Next::File(part.rest.clone()),
             first => Next::Memory(first),
         })
     }
@@ -89,13 +82,27 @@ impl Outlet {
     /// Takes `count` bytes of the first part for sent.
     pub(super) fn advance(&self, count: usize) {
         let mut parts = self.parts.lock();
-        if let Some(part) = parts.front_mut() {
-            part.sent += count;
-            part.rest.start += count as u64;
-            if part.rest.is_empty() {
-                parts.pop_front();
-            }
-        }
+        let Some(part) = parts.front_mut() else {
+            return;
+        };
+        part.sent += count;
+        part.rest.range.start += count as u64;
+        let is_over = part.rest.range.is_empty();
+        let over = is_over.then(|| parts.pop_front());
+        // It may be the last that has the file open.
+        drop(parts);
+        drop(over);
+    }
+
+    /// Bytes that are still to be sent.
+    pub(super) fn len(&self) -> u64 {
+        self.parts.lock().iter().map(Part::left).sum()
+    }
+}
+
+impl Part {
+    fn left(&self) -> u64 {
+        self.rest.range.end.saturating_sub(self.rest.range.start)
     }
 }
 
@@ -109,20 +116,25 @@ fn astray() -> io::Error {
     io::Error::other("a part of a file is not where it has to be sent")
 }
 
-/// The largest part that is sent in one piece: a connection leaves the thread to others at least so often.
-pub(super) const WINDOW: usize = 1024 * 1024;
+/// The largest part that is sent in one piece. A connection leaves the thread to others after two, so after 1 MiB: hyper
+/// asks a body once more in the same poll, and there what was to leave the thread goes on.
+pub(super) const WINDOW: usize = 512 * 1024;
 
 /// Read by nobody, so that it never takes memory.
 static BLOCK: LazyLock<Box<[u8]>> = LazyLock::new(|| vec![0; WINDOW].into_boxed_slice());
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+    use std::sync::Arc;
+
     use super::*;
 
     fn slice(range: Range<u64>) -> FileSlice {
         FileSlice {
             file: Arc::new(tempfile::tempfile().unwrap()),
             range,
+            hold: None,
         }
     }
 
@@ -148,6 +160,21 @@ mod tests {
         assert_eq!(part.range, 13..25);
         outlet.advance(12);
         assert!(matches!(next(&outlet, &[b"tail"]), Ok(Next::Memory(1))));
+    }
+
+    #[test]
+    fn what_counts_a_file_as_open_is_kept_until_its_part_is_sent() {
+        let outlet = Outlet::default();
+        let hold = Arc::new(());
+        let part = FileSlice {
+            hold: Some(Arc::<()>::clone(&hold)),
+            ..slice(0..20)
+        };
+        outlet.put(part).unwrap();
+        outlet.advance(19);
+        assert_eq!((outlet.len(), Arc::strong_count(&hold)), (1, 2));
+        outlet.advance(1);
+        assert_eq!((outlet.len(), Arc::strong_count(&hold)), (0, 1));
     }
 
     #[test]

@@ -55,9 +55,9 @@ impl FileReads {
             .acquire_owned()
             .await
             .map_err(io::Error::other)?;
-        let file = Arc::clone(&slice.file);
+        let slice = slice.clone();
         tokio::task::spawn_blocking(move || {
-            let read = read_from_disk(&file, &mut buffer.bytes[..want], offset);
+            let read = read_from_disk(&slice.file, &mut buffer.bytes[..want], offset);
             drop(permit);
             buffer.finish(read?)
         })
@@ -214,6 +214,7 @@ mod tests {
         FileSlice {
             file: Arc::new(file),
             range,
+            hold: None,
         }
     }
 

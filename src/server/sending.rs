@@ -23,6 +23,8 @@ pub(super) struct Sending {
     reads: Arc<FileReads>,
     /// Since when the client has let it wait.
     waiting_since: Option<Instant>,
+    /// So many bytes of files from here on may have left memory while it waited.
+    doubted: u64,
     /// Bytes that the next write needs on their way from the disk.
     awaited: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>,
 }
@@ -43,6 +45,7 @@ impl Sending {
             outlet,
             reads,
             waiting_since: None,
+            doubted: 0,
             awaited: None,
         }
     }
@@ -54,12 +57,18 @@ impl Sending {
     ) -> Poll<io::Result<usize>> {
         match self.outlet.next(slices)? {
             Next::Memory(count) => {
-                Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..count])
+                let stream = Pin::new(&mut self.stream);
+                let sent = stream.poll_write_vectored(cx, &slices[..count]);
+                self.note_wait(sent.is_pending());
+                sent
             }
             Next::File(part) => {
-                let sent = ready!(self.poll_part(cx, &part));
+                let sent = ready!(self.poll_part(cx, part));
                 match &sent {
-                    Ok(count) => self.outlet.advance(*count),
+                    Ok(count) => {
+                        self.outlet.advance(*count);
+                        self.doubted = self.doubted.saturating_sub(*count as u64);
+                    }
                     Err(error) if is_of_the_file(error) => {
                         tracing::warn!(%error, "a stored blob cannot be sent");
                     }
@@ -71,32 +80,51 @@ impl Sending {
     }
 
     /// Sends the first bytes of a part; says how many.
-    fn poll_part(&mut self, cx: &mut Context<'_>, part: &FileSlice) -> Poll<io::Result<usize>> {
+    fn poll_part(&mut self, cx: &mut Context<'_>, mut part: FileSlice) -> Poll<io::Result<usize>> {
+        let mut was_awaited = false;
         loop {
             if let Some(awaited) = &mut self.awaited {
-                ready!(awaited.as_mut().poll(cx))?;
+                let cached = ready!(awaited.as_mut().poll(cx));
                 self.awaited = None;
+                cached?;
+                was_awaited = true;
             }
-            ready!(self.stream.poll_write_ready(cx))?;
-            // What was in memory a moment ago still is.
-            let waited = self.waiting_since.take().map(|since| since.elapsed());
-            if waited.is_some_and(|waited| waited >= DOUBTED_AFTER) && !file::is_cached(part)? {
-                let (reads, part) = (Arc::clone(&self.reads), part.clone());
-                self.awaited = Some(Box::pin(async move { reads.cache(&part).await }));
-                continue;
+            let ready = self.stream.poll_write_ready(cx);
+            self.note_wait(ready.is_pending());
+            ready!(ready)?;
+            if self.doubted > 0 {
+                // A client this slow takes no more for now, and what is read too early is gone again by its next pause.
+                part.range.end = part.range.end.min(part.range.start + DOUBTED_STEP);
+                if !was_awaited && !file::is_cached(&part)? {
+                    let (reads, part) = (Arc::clone(&self.reads), part.clone());
+                    self.awaited = Some(Box::pin(async move { reads.cache(&part).await }));
+                    continue;
+                }
             }
             let sent = self
                 .stream
-                .try_io(Interest::WRITABLE, || send(&self.stream, part));
+                .try_io(Interest::WRITABLE, || send(&self.stream, &part));
             match sent {
                 Ok(0) => return Poll::Ready(Err(file::too_short())),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.waiting_since = Some(Instant::now());
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_unable(&error) => return self.poll_copy(cx, part),
-                other => return Poll::Ready(other),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
+                    _ if is_unable(&error) => return self.poll_copy(cx, &part),
+                    _ => return Poll::Ready(Err(error)),
+                },
+                sent => return Poll::Ready(sent),
             }
+        }
+    }
+
+    /// Notes whether the client has it wait. What was in memory a moment ago still is; after a longer wait that is in doubt.
+    fn note_wait(&mut self, is_waiting: bool) {
+        if is_waiting {
+            self.waiting_since.get_or_insert_with(Instant::now);
+            return;
+        }
+        let waited = self.waiting_since.take().map(|since| since.elapsed());
+        if waited.is_some_and(|waited| waited >= DOUBTED_AFTER) {
+            self.doubted = self.outlet.len();
         }
     }
 
@@ -186,6 +214,8 @@ impl AsyncWrite for Sending {
 
 /// A client's pause after which what was in memory before may have left it.
 const DOUBTED_AFTER: Duration = Duration::from_secs(1);
+/// Of that, what is sent, and read before that, at once: about what the kernel takes (`TCP_NOTSENT_LOWAT`).
+const DOUBTED_STEP: u64 = 256 * 1024;
 /// Copied at once, on the stack.
 const COPY_STEP: usize = 16 * 1024;
 
@@ -195,6 +225,8 @@ mod tests {
     use std::convert::Infallible;
     use std::fs::File;
     use std::io::Write;
+    use std::ops::Range;
+    use std::pin::pin;
 
     use http::Response;
     use http_body_util::StreamBody;
@@ -213,6 +245,14 @@ mod tests {
         Arc::new(file)
     }
 
+    fn slice_of(file: Arc<File>, range: Range<u64>) -> FileSlice {
+        FileSlice {
+            file,
+            range,
+            hold: None,
+        }
+    }
+
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap());
@@ -229,7 +269,7 @@ mod tests {
         let service = service_fn(move |_| {
             let part = |range| {
                 let file = Arc::clone(&file);
-                outlet.put(FileSlice { file, range })
+                outlet.put(slice_of(file, range))
             };
             let pieces = [
                 Ok(Bytes::from_static(b"<")),
@@ -276,10 +316,7 @@ mod tests {
     async fn a_part_goes_by_way_of_memory_where_there_is_no_other() {
         let (near, mut far) = pair().await;
         let bytes: Vec<u8> = (1..=250).cycle().take(COPY_STEP + 100).collect();
-        let mut part = FileSlice {
-            file: file(&bytes),
-            range: 3..bytes.len() as u64,
-        };
+        let mut part = slice_of(file(&bytes), 3..bytes.len() as u64);
         let mut sending = Sending::new(near, Arc::default(), FileReads::new());
         while !part.range.is_empty() {
             let sent = std::future::poll_fn(|cx| sending.poll_copy(cx, &part)).await;
@@ -298,10 +335,7 @@ mod tests {
     async fn what_has_left_memory_while_the_client_waited_is_read_first() {
         let (near, mut far) = pair().await;
         let outlet = Arc::new(Outlet::default());
-        let part = FileSlice {
-            file: file(b"gone for a while"),
-            range: 0..16,
-        };
+        let part = slice_of(file(b"gone for a while"), 0..16);
         part.file.sync_all().unwrap();
         let gone = rustix::fs::Advice::DontNeed;
         rustix::fs::fadvise(&part.file, 0, None, gone).unwrap();
@@ -314,5 +348,47 @@ mod tests {
         let mut got = String::new();
         far.read_to_string(&mut got).await.unwrap();
         assert_eq!(got, "gone for a while");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_long_wait_a_part_goes_in_small_steps() {
+        let (near, mut far) = pair().await;
+        let outlet = Arc::new(Outlet::default());
+        let bytes: Vec<u8> = (1..=250).cycle().take(500_000).collect();
+        let part = slice_of(file(&bytes), 0..bytes.len() as u64);
+        let carrier = outlet.put(part).unwrap();
+        let mut sending = Sending::new(near, outlet, FileReads::new());
+        sending.waiting_since = Some(Instant::now());
+        tokio::time::advance(DOUBTED_AFTER).await;
+        let sent = sending.write(&carrier).await.unwrap();
+        assert!(sent as u64 <= DOUBTED_STEP, "{sent} bytes");
+        // The wait is over, but of the rest nobody has seen yet whether it is in memory.
+        assert_eq!(sending.doubted, (bytes.len() - sent) as u64);
+        let mut got = vec![0; bytes.len()];
+        let rest = sending.write_all(&carrier[sent..]);
+        let (rest, read) = tokio::join!(rest, far.read_exact(&mut got));
+        rest.and(read.map(|_| ())).unwrap();
+        assert!(got == bytes);
+        assert_eq!(sending.doubted, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_with_bytes_in_memory_puts_the_part_behind_them_in_doubt() {
+        let (near, mut far) = pair().await;
+        let outlet = Arc::new(Outlet::default());
+        let carrier = outlet.put(slice_of(file(b"behind"), 0..6)).unwrap();
+        let mut sending = Sending::new(near, outlet, FileReads::new());
+        let memory = vec![1; 1024 * 1024];
+        let slices = [IoSlice::new(&memory), IoSlice::new(&carrier)];
+        while futures_util::poll!(pin!(sending.write_vectored(&slices))).is_ready() {}
+        tokio::time::advance(DOUBTED_AFTER).await;
+        let mut sink = vec![0; 1024 * 1024];
+        loop {
+            tokio::select! {
+                sent = sending.write_vectored(&slices) => break assert!(sent.unwrap() > 0),
+                _ = far.read(&mut sink) => {}
+            }
+        }
+        assert_eq!(sending.doubted, 6);
     }
 }

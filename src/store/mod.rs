@@ -51,6 +51,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -131,7 +132,15 @@ pub struct StoredBlob {
     /// Its length in bytes.
     pub len: u64,
     /// It is not evicted as long as somebody has this.
-    _reading: Option<Arc<Reading>>,
+    reading: Option<Arc<Reading>>,
+}
+
+impl StoredBlob {
+    /// What counts the file as being read. Whoever keeps the file keeps this, and lets go of it last.
+    pub fn hold(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        let reading = self.reading.clone()?;
+        Some(reading)
+    }
 }
 
 impl Store {
@@ -298,7 +307,7 @@ impl Store {
         Ok(Some(StoredBlob {
             file: Arc::new(file),
             len: stat.len,
-            _reading: reading.map(Arc::new),
+            reading: reading.map(Arc::new),
         }))
     }
 

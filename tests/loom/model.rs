@@ -148,7 +148,7 @@ impl<L: Send> Leading<L> for Leader<'_> {
         Ok(())
     }
 
-    async fn fail(&mut self, _why: Loss, lease: L) {
+    fn fail(self, _why: Loss, lease: L) {
         drop(lease);
     }
 }

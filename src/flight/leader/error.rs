@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Leader, Lease, Mismatch, StepId};
+use super::{Leader, Mismatch, StepId};
 use crate::flight::ports::{FetchError, Leave, Remedy, SourceFailure};
 use crate::flight::shared::Failure;
 
@@ -111,26 +111,25 @@ impl Leader {
     pub(super) fn ban(&self) {
         let key = &self.flight.key;
         let sources = self.flight.sources();
-        let wrong = self.flight.with(|state| state.bringers());
+        let (wrong, is_sure) = self.flight.with(|state| {
+            let wrong = state.bringers();
+            let is_sure = wrong.len() == 1 && !state.has_resumed();
+            (wrong, is_sure)
+        });
         for source in wrong.iter().filter_map(|&index| sources.get(index)) {
             tracing::warn!(
                 upstream = %key.upstream, repository = source.key(), digest = %key.digest,
-                is_sure = wrong.len() == 1, "a source sent bytes that do not match, others are asked before it for a while"
+                is_sure, "a source sent bytes that do not match, others are asked before it for a while"
             );
         }
         self.flights.bans.mismatched(key, &sources, &wrong);
     }
 
     /// The flight is over, without the blob.
-    pub(super) fn failed(&self, why: Failure, lease: Lease) {
-        self.log(&why);
+    pub(super) fn failed(&self, why: &Failure) {
+        self.log(why);
         if let Some(stage) = self.flight.stage.get() {
-            stage.close(what_to_leave(&why));
-        }
-        // From here on nobody joins, unless the failure lingers: whoever is told of it and asks again starts anew.
-        self.flight.fail(why);
-        if self.flight.lingers() {
-            self.flights.linger(lease);
+            stage.close(what_to_leave(why));
         }
     }
 

@@ -86,8 +86,9 @@ impl Leader {
         }
     }
 
-    /// Takes up what an earlier fetch left, if it is of use. Waits for an earlier fetch that is just ending. Where it cannot
-    /// be taken up now it stays, and so there is no stage for this fetch.
+    /// Takes up what an earlier fetch left, if it is of use: not where the bytes of one source alone are to be taken, since
+    /// nobody knows who sent it. Waits for an earlier fetch that is just ending. Where it cannot be taken up now it stays,
+    /// and so there is no stage for this fetch.
     async fn take_up(&mut self) -> Result<(), Failure> {
         let id = self.stage_id();
         let left = match self.flights.blobs.resume(&id).await {
@@ -99,8 +100,10 @@ impl Leader {
             Err(StageError::Io(error)) => return Err(store_failure(error)),
         };
         let Some(stage) = left else { return Ok(()) };
+        let is_wanted = !self.flight.with(|state| state.takes_from_one());
+        let most = self.flights.max_blob_size.unwrap_or(u64::MAX);
         match stage.len() {
-            Some(len) if self.flights.max_blob_size.is_none_or(|most| len <= most) => {
+            Some(len) if is_wanted && len <= most => {
                 let present = stage.present();
                 self.flight.with(|state| state.resumed(len, present));
                 self.left = Some(stage);
@@ -345,13 +348,10 @@ impl Leader {
     }
 
     /// What the disk's failure leaves to the readers.
-    async fn wreck(&self) -> Failure {
-        let Some(line) = &self.line else {
-            return Failure::Aborted;
-        };
-        line.writer.idle().await;
-        match line.writer.failure() {
-            Some(error) => Failure::Wrecked(Arc::new(line.writer.wreck(error))),
+    fn wreck(&self) -> Failure {
+        let writer = self.line.as_ref().map(|line| &line.writer);
+        match writer.and_then(|writer| Some((writer, writer.failure()?))) {
+            Some((writer, error)) => Failure::Wrecked(Arc::new(writer.wreck(error))),
             None => Failure::Aborted,
         }
     }
@@ -385,14 +385,12 @@ impl Leading<Lease> for Leader {
     async fn fetch(&mut self) -> Result<bool, Failure> {
         let cancel = self.flight.cancel.clone();
         let fetched = cancel.run_until_cancelled(self.bring_all()).await;
+        self.all_written().await;
         let line = match fetched {
             Some(Ok(line)) => line,
             Some(Err(StepEnd::Failed(why))) => return Err(why),
-            Some(Err(StepEnd::Disk)) => return Err(self.wreck().await),
-            None => {
-                self.all_written().await;
-                return Ok(false);
-            }
+            Some(Err(StepEnd::Disk)) => return Err(self.wreck()),
+            None => return Ok(false),
         };
         if !self.flight.with(State::settle) {
             return Ok(false);
@@ -422,9 +420,15 @@ impl Leading<Lease> for Leader {
         Ok(())
     }
 
-    async fn fail(&mut self, why: Failure, lease: Lease) {
-        self.all_written().await;
-        self.failed(why, lease);
+    fn fail(self, why: Failure, lease: Lease) {
+        self.failed(&why);
+        let (flights, flight) = (Arc::clone(&self.flights), Arc::clone(&self.flight));
+        // From here on nobody joins, unless the failure lingers: whoever is told of it and asks again starts anew.
+        flight.fail(why);
+        drop(self);
+        if flight.lingers() {
+            flights.linger(lease);
+        }
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) struct State<E, F> {
     size: Option<u64>,
     arrived: Intervals,
     present: Intervals,
+    /// Bytes of an earlier fetch are among them: nobody knows who sent those.
+    has_resumed: bool,
     sources: Sources<E>,
     steps: Steps,
     demands: Demands,
@@ -125,6 +127,7 @@ impl<E: Clone, F: Clone> State<E, F> {
             size: None,
             arrived: Intervals::default(),
             present: Intervals::default(),
+            has_resumed: false,
             sources: Sources::new(source),
             steps: Steps::default(),
             demands: Demands::default(),
@@ -150,9 +153,15 @@ impl<E: Clone, F: Clone> State<E, F> {
         self.sources.take_from_one();
     }
 
+    /// Whether the bytes of one source alone are taken.
+    pub(super) fn takes_from_one(&self) -> bool {
+        self.sources.is_strict()
+    }
+
     /// Bytes that an earlier fetch left, of a blob that it took to have `len` bytes.
     pub(super) fn resumed(&mut self, len: u64, present: Vec<Range<u64>>) {
         self.size = Some(len);
+        self.has_resumed = true;
         for range in present {
             let range = range.start..range.end.min(len);
             self.arrived.insert(range.clone());
@@ -163,6 +172,7 @@ impl<E: Clone, F: Clone> State<E, F> {
     /// What an earlier fetch left turns out to be of no use. Only before any client was admitted.
     pub(super) fn start_over(&mut self) {
         self.size = None;
+        self.has_resumed = false;
         self.arrived = Intervals::default();
         self.present = Intervals::default();
     }
@@ -398,6 +408,11 @@ impl<E: Clone, F: Clone> State<E, F> {
     /// The sources whose bytes were taken.
     pub(super) fn bringers(&self) -> Vec<usize> {
         self.sources.bringers()
+    }
+
+    /// Whether bytes of an earlier fetch are among those of the bringers.
+    pub(super) fn has_resumed(&self) -> bool {
+        self.has_resumed
     }
 
     /// Whether any source answered for the blob.

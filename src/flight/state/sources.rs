@@ -142,6 +142,11 @@ impl<E: Clone> Sources<E> {
         self.is_strict = true;
     }
 
+    /// Whether the bytes of one alone are taken.
+    pub(super) fn is_strict(&self) -> bool {
+        self.is_strict
+    }
+
     /// Whether the bytes of this source may be taken.
     pub(super) fn may_bring(&self, index: usize) -> bool {
         !self.is_strict || self.bringers().iter().all(|&bringer| bringer == index)

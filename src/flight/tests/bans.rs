@@ -91,6 +91,25 @@ async fn of_sources_whose_bytes_were_mixed_each_is_asked_alone_until_one_is_righ
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_earlier_fetch_left_is_not_mixed_with_the_bytes_of_the_one_source_that_is_trusted()
+{
+    let world = world_of(2 * MIB);
+    let (a, b) = (
+        Origin::new("a", &wrong(&world)),
+        Origin::new("b", &world.bytes),
+    );
+    let banned = world.board(&world.wants(&a, Wanted::Whole)).await;
+    assert!(read_all(banned.reader(None)).await.is_err());
+    world.landed().await;
+    // Nobody knows who sent it.
+    let (len, half) = (2 * MIB as u64, MIB as u64);
+    let left = Some(0..half);
+    world.blobs.leave(world.stage(), &wrong(&world), len, left);
+    assert!(world.pull(&b).await.unwrap() == world.bytes);
+    assert_eq!(b.asked(), [None]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_banned_source_is_asked_where_there_is_no_other_and_by_all_once_its_ban_is_over() {
     let world = world_of(2 * MIB);
     let (a, b) = (Scripted::new("a"), Scripted::new("b"));

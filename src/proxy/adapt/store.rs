@@ -69,7 +69,7 @@ impl Blobs for StoreBlobs {
 }
 
 #[derive(Debug)]
-struct DiskBlob(StoredBlob);
+pub(super) struct DiskBlob(pub(super) StoredBlob);
 
 impl Blob for DiskBlob {
     fn len(&self) -> u64 {
@@ -81,13 +81,14 @@ impl Blob for DiskBlob {
         let slice = FileSlice {
             file: Arc::clone(&self.0.file),
             range: range.start..end,
+            hold: self.0.hold(),
         };
         Box::pin(async { Ok(Chunk::File(slice)) })
     }
 }
 
 #[derive(Debug)]
-struct DiskStage(StagedBlob);
+pub(super) struct DiskStage(pub(super) StagedBlob);
 
 impl Stage for DiskStage {
     fn len(&self) -> Option<u64> {
@@ -110,6 +111,7 @@ impl Stage for DiskStage {
         Chunk::File(FileSlice {
             file: self.0.file(),
             range,
+            hold: Some(self.0.hold()),
         })
     }
 

@@ -265,6 +265,7 @@ impl BlobContent for InFile {
         let slice = FileSlice {
             file: Arc::clone(&self.0),
             range: range.unwrap_or(0..self.1),
+            hold: None,
         };
         Box::new(Chunks(vec![Chunk::File(slice)].into_iter()))
     }

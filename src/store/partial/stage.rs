@@ -1,5 +1,6 @@
 //! A blob on its way in: a file in `partial/`, the room it may take, and how fast it reaches the disk.
 
+use std::any::Any;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -71,6 +72,12 @@ impl StagedBlob {
     /// The file, for reading at positions; it stays readable after commit and removal.
     pub fn file(&self) -> Arc<File> {
         Arc::clone(&self.stage.file)
+    }
+
+    /// What counts the file as open, and has it freed off the async threads. Whoever keeps the file keeps this, and lets go
+    /// of it last.
+    pub fn hold(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::<Stage>::clone(&self.stage)
     }
 
     /// Ends the writing and keeps what is there for a later fetch, if it can be told good. Never blocks.
