@@ -85,8 +85,11 @@ impl Bans {
     /// among equals.
     pub(super) fn line_up(&self, key: &Key, own: &Arc<dyn Source>) -> LineUp {
         let now = Instant::now();
-        let all = self.0.lock();
-        let suspicion = all.get(key).filter(|suspicion| suspicion.until > now);
+        let mut all = self.0.lock();
+        if all.get(key).is_some_and(|known| known.until <= now) {
+            all.remove(key);
+        }
+        let suspicion = all.get(key);
         let ranked = suspicion.map_or_else(Vec::new, |suspicion| suspicion.ranked(own, now));
         let mut ranked = ranked.into_iter();
         LineUp {
@@ -185,6 +188,7 @@ mod tests {
         assert_eq!(order(&bans, &all[0]).0, ["b", "a"]);
         tokio::time::advance(moment).await;
         assert_eq!(order(&bans, &all[0]), (vec!["a".to_owned()], false));
+        assert!(bans.0.lock().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

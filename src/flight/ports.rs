@@ -243,9 +243,9 @@ pub trait Body: Send {
     /// announced. Safe to cancel.
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, FetchError>>>;
 
-    /// From here on it is read at [`Pace::Client`] instead of [`Pace::Stored`]. Fails where that cannot be before
-    /// `deadline`.
-    fn slow_down(&mut self, deadline: Instant) -> BoxFuture<'_, Result<(), FetchError>>;
+    /// From here on it is read at [`Pace::Client`] instead of [`Pace::Stored`], if that can be at once; whether it can. Where
+    /// not, it is to be dropped, and asked for anew.
+    fn slow_down(&mut self) -> bool;
 }
 
 /// Why a source gave nothing, or no more. Shared by all readers of a flight, hence `Arc` where they are kept.

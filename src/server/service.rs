@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::header::{HeaderMap, VIA};
+use http::header::{HeaderMap, HeaderValue, VIA};
 use http::request::Parts;
 use http::{Response, Version};
 use tokio::time::Instant;
@@ -103,7 +103,7 @@ impl Service {
             request,
             call: Call {
                 deadline,
-                via: request.headers.get(VIA).cloned(),
+                via: own_via(&request.headers),
             },
             record,
         };
@@ -233,6 +233,12 @@ fn note(record: &mut Record, route: &Route) {
     record.set_asked(ns.as_deref(), reference.as_deref());
 }
 
+/// The client's `Via` in memory of its own: as it came it is a piece of the whole head, login and all, and would keep that for
+/// as long as somebody remembers who asked.
+fn own_via(headers: &HeaderMap) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(headers.get(VIA)?.as_bytes()).ok()
+}
+
 /// Whether the request has passed through this instance.
 fn went_round(headers: &HeaderMap, instance_id: &str) -> bool {
     let mut lines = headers.get_all(VIA).iter();
@@ -241,3 +247,20 @@ fn went_round(headers: &HeaderMap, instance_id: &str) -> bool {
 
 /// Past `header_timeout`, still below the 30 s that containerd waits where that has its default.
 const MARGIN: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_request_does_not_keep_its_whole_head() {
+        let head = Bytes::from_static(b"Authorization: Basic dXNlcjpwdw==\r\nVia: 1.1 other\r\n");
+        let via = HeaderValue::from_maybe_shared(head.slice(40..49)).unwrap();
+        assert!(head.as_ptr_range().contains(&via.as_bytes().as_ptr()));
+        let kept = own_via(&HeaderMap::from_iter([(VIA, via)])).unwrap();
+        assert_eq!(kept, "1.1 other");
+        assert!(!head.as_ptr_range().contains(&kept.as_bytes().as_ptr()));
+    }
+}

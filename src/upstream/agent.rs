@@ -13,7 +13,7 @@ use super::answer::{read_whole, retry_after};
 use super::exchange::{BoxFuture, Exchange, SMALL_BODY};
 use super::failure::{Failure, Kind};
 use super::health::{Origins, Tries};
-use super::net::{Body, Origin, Outgoing, Pool, without_secrets};
+use super::net::{Body, Origin, Outgoing, Pool, Reader, without_secrets};
 use crate::runtime::Clock;
 
 /// Sends requests as they are to hosts that are not left alone.
@@ -124,7 +124,7 @@ fn outgoing(request: Request<Bytes>) -> Result<(Origin, Outgoing), Error> {
         url,
         headers,
         body,
-        is_bulk: false,
+        reader: Reader::Us,
     };
     Ok((origin, request))
 }

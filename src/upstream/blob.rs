@@ -13,7 +13,6 @@ use tokio::time::{Instant, timeout_at};
 use super::Error;
 use super::answer::{Reply, parse_number};
 use super::client::{Asking, Call, Upstream};
-use super::endpoint::BLOB;
 use super::health::{Load, Tries, Turn};
 use super::net::Body;
 use crate::oci::{ContentRange, Digest, RepoName};
@@ -178,7 +177,7 @@ fn asking<'a>(
         kind: if method == Method::HEAD {
             "blob_head"
         } else {
-            BLOB
+            "blob"
         },
         method,
         repository,
@@ -298,19 +297,10 @@ impl BlobBody {
         }
     }
 
-    /// From here on it is read at the pace of one client, as after [`Upstream::pass_blob`]. Fails where there is no place
-    /// for that before `deadline`.
-    pub async fn pass(&mut self, deadline: Instant) -> Result<(), Error> {
-        let Some(turn) = &mut self.turn else {
-            return Ok(());
-        };
-        if turn.pass(deadline).await {
-            return Ok(());
-        }
-        Err(Error::unavailable(format!(
-            "as many clients as may are reading past the store from the upstream of {}, and none ended in time",
-            self.from
-        )))
+    /// From here on it is read at the pace of one client, as after [`Upstream::pass_blob`], if that can be at once; whether it
+    /// can. Where not, it is to be dropped, and [`Upstream::pass_blob`] waits for its turn.
+    pub fn pass(&mut self) -> bool {
+        !self.body.is_wide() && self.turn.as_mut().is_none_or(Turn::pass)
     }
 
     fn accept(&mut self, bytes: Bytes) -> Result<Bytes, Error> {

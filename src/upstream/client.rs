@@ -89,7 +89,7 @@ impl Upstream {
             );
             Failure::unavailable(Kind::Hurried, message)
         })?;
-        let reply = self.ask_in_turn(asking, call).await?;
+        let reply = self.ask_in_turn(asking, load, call).await?;
         Ok(reply.counted(turn))
     }
 
@@ -106,10 +106,16 @@ impl Upstream {
     }
 
     /// Asks the URLs in order, until one is neither unreachable nor broken. Each but the last has its share of the time.
-    async fn ask_in_turn(&self, asking: Asking<'_>, call: &Call) -> Result<Reply, Failure> {
+    async fn ask_in_turn(
+        &self,
+        asking: Asking<'_>,
+        load: Load,
+        call: &Call,
+    ) -> Result<Reply, Failure> {
         let question = Question {
             method: asking.method,
             kind: asking.kind,
+            load,
             repository: asking.repository,
             path: asking.path,
             query: asking.query,

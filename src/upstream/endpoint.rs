@@ -14,7 +14,7 @@ use super::answer::{Refusal, Reply, parse_number};
 use super::auth::Authenticator;
 use super::exchange::Exchange;
 use super::failure::{Failure, Kind};
-use super::health::{PullPass, Pulls};
+use super::health::{Load, PullPass, Pulls};
 use super::net::{Body, Origin, Outgoing, without_secrets};
 use super::paths::Paths;
 use super::{Error, SetupError, redirect};
@@ -30,6 +30,8 @@ pub(super) struct Question<'a> {
     pub(super) method: Method,
     /// Label in metrics.
     pub(super) kind: &'static str,
+    /// What it takes of the upstream.
+    pub(super) load: Load,
     /// As the upstream names it, before the URL's own prefix.
     pub(super) repository: &'a RepoName,
     /// What follows the repository: `manifests/latest`.
@@ -50,11 +52,6 @@ impl Question<'_> {
         self.method == Method::GET && self.kind == MANIFEST
     }
 
-    /// Whether the answer may be long.
-    fn is_bulk(&self) -> bool {
-        self.method == Method::GET && self.kind == BLOB
-    }
-
     /// Whether it is a `HEAD` of a manifest, whose refusal has no body that says what there is too much of.
     fn is_look(&self) -> bool {
         self.method == Method::HEAD && self.path.starts_with("manifests/")
@@ -63,8 +60,6 @@ impl Question<'_> {
 
 /// Label of the questions for manifests.
 pub(super) const MANIFEST: &str = "manifest";
-/// Label of the questions for the bytes of blobs.
-pub(super) const BLOB: &str = "blob";
 
 /// One URL of an upstream.
 pub(super) struct Endpoint {
@@ -262,7 +257,7 @@ impl Endpoint {
             url: first.clone(),
             headers: headers(question, authorization),
             body: Bytes::new(),
-            is_bulk: question.is_bulk(),
+            reader: question.load.reader(),
         };
         let mut origin = self.home.clone();
         let (mut strayed, mut challenged) = (false, false);

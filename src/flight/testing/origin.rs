@@ -43,6 +43,11 @@ pub(crate) struct Origin {
     pub(crate) paces: Mutex<Vec<Pace>>,
     /// Answers that were slowed down to a client's pace.
     pub(crate) slowed: AtomicUsize,
+    /// Whether answers can be.
+    pub(crate) slows_down: AtomicBool,
+    open: AtomicUsize,
+    /// Most answers that were not dropped yet at the same time.
+    pub(crate) most_open: AtomicUsize,
     sent: Mutex<Intervals>,
     /// Bytes that were sent more than once.
     pub(crate) twice: AtomicU64,
@@ -71,6 +76,9 @@ impl Origin {
             asked: Mutex::default(),
             paces: Mutex::default(),
             slowed: AtomicUsize::new(0),
+            slows_down: AtomicBool::new(true),
+            open: AtomicUsize::new(0),
+            most_open: AtomicUsize::new(0),
             sent: Mutex::default(),
             twice: AtomicU64::new(0),
             pieces: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
@@ -122,6 +130,8 @@ impl Origin {
             Some(Fault::End(bytes)) => (None, end.min(start + bytes)),
             _ => (cut, end),
         };
+        let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_open.fetch_max(open, Ordering::SeqCst);
         Ok(Fetched {
             start: start as u64,
             is_part,
@@ -203,8 +213,17 @@ impl Body for OriginBody {
         })
     }
 
-    fn slow_down(&mut self, _deadline: Instant) -> BoxFuture<'_, Result<(), FetchError>> {
-        self.origin.slowed.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async { Ok(()) })
+    fn slow_down(&mut self) -> bool {
+        let slows_down = self.origin.slows_down.load(Ordering::SeqCst);
+        self.origin
+            .slowed
+            .fetch_add(usize::from(slows_down), Ordering::SeqCst);
+        slows_down
+    }
+}
+
+impl Drop for OriginBody {
+    fn drop(&mut self) {
+        self.origin.open.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -184,7 +184,7 @@ impl Body for ChannelBody {
         Box::pin(self.0.recv())
     }
 
-    fn slow_down(&mut self, _deadline: Instant) -> BoxFuture<'_, Result<(), FetchError>> {
-        Box::pin(async { Ok(()) })
+    fn slow_down(&mut self) -> bool {
+        true
     }
 }

@@ -124,8 +124,8 @@ impl Body for UpstreamBody {
         Box::pin(async { self.0.next().await.map(|next| next.map_err(failure)) })
     }
 
-    fn slow_down(&mut self, deadline: Instant) -> BoxFuture<'_, Result<(), FetchError>> {
-        Box::pin(async move { self.0.pass(deadline).await.map_err(failure) })
+    fn slow_down(&mut self) -> bool {
+        self.0.pass()
     }
 }
 

@@ -332,15 +332,17 @@ impl BlobService {
         call: &Call,
     ) -> Result<BlobAnswer, Error> {
         let digest = supply.digest.clone();
-        let answer = if let Some(mut answer) = answer.filter(|answer| answer.start == 0) {
-            let slowed = answer.body.slow_down(call.deadline).await;
-            slowed.map(|()| answer)
-        } else {
-            let asked = supply.source.fetch(None, Pace::Client, call.deadline);
-            asked.await
+        // What has to wait is dropped before it does: it was asked for in the place of a blob that is stored.
+        let in_hand = answer.filter(|answer| answer.start == 0);
+        let in_hand = in_hand.and_then(|mut answer| answer.body.slow_down().then_some(answer));
+        let answer = match in_hand {
+            Some(answer) => answer,
+            None => {
+                let asked = supply.source.fetch(None, Pace::Client, call.deadline);
+                let failed = |error| Error::from_upstream(What::Blob, upstream_error(&error));
+                asked.await.map_err(failed)?
+            }
         };
-        let answer =
-            answer.map_err(|error| Error::from_upstream(What::Blob, upstream_error(&error)))?;
         if answer.total == Some(0) && digest.is_verifiable() && !is_empty(&digest) {
             // Nothing would be left to hold back from the client.
             self.metrics.upstream.verify_failed(place.upstream.as_str());

@@ -307,6 +307,21 @@ async fn what_passes_by_is_asked_for_at_the_pace_of_its_client() {
     assert_eq!(world.origin.slowed.load(Ordering::SeqCst), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_cannot_go_on_at_the_pace_of_its_client_is_dropped_and_asked_for_anew() {
+    let world = World::new();
+    let service = world.service().await;
+    world.blobs.full.store(true, Ordering::SeqCst);
+    world.origin.slows_down.store(false, Ordering::SeqCst);
+    let (place, digest) = (ubuntu(), world.key().digest);
+    let answer = service.blob(&place, &digest, BlobUse::Full, &call()).await;
+    let mut reader = answer.unwrap().reader(None).unwrap();
+    let (got, error) = rest(reader.as_mut()).await;
+    assert!(error.is_none() && got == world.bytes);
+    assert_eq!(*world.origin.paces.lock(), [Pace::Stored, Pace::Client]);
+    assert_eq!(world.origin.most_open.load(Ordering::SeqCst), 1);
+}
+
 /// Everybody gets everything from here.
 #[derive(Debug)]
 struct OneSource(Arc<Origin>);

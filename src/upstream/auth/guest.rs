@@ -34,7 +34,8 @@ impl Authenticator {
     /// What to try again with after `target`, which a redirect led to, answered `401` with these `headers` to a request
     /// with the `sent` token, if any. `None`: it does not ask for a token, and the answer stands.
     ///
-    /// The realm is held to the same rules as the upstream's own: encrypted, and at no inner address.
+    /// The realm is held to the same rules as the upstream's own: encrypted, and at no inner address. Nor is it the upstream,
+    /// which we meet at whatever address and may show a certificate: what it gives to us is not the target's to have.
     pub(in crate::upstream) async fn guest_challenged(
         &self,
         target: &Url,
@@ -47,8 +48,12 @@ impl Authenticator {
         else {
             return Ok(None);
         };
+        let realm = Realm::resolve(&bearer.realm, target, &self.upstream)?;
+        if realm::is_own(&realm.url, &self.base) {
+            return Ok(None);
+        }
         let plan = Plan {
-            realm: Realm::resolve(&bearer.realm, target, &self.upstream)?,
+            realm,
             service: bearer.service.filter(|name| !name.is_empty()),
             scopes: Scopes::wanted(bearer.scope.as_deref(), &place.1),
         };

@@ -86,7 +86,7 @@ pub(super) fn host_port(url: &Url) -> String {
 }
 
 /// The same host on the same port, or each on its scheme's own port (an http upstream with an https realm).
-fn is_own(url: &Url, base: &Url) -> bool {
+pub(super) fn is_own(url: &Url, base: &Url) -> bool {
     let same_port = url.port_or_known_default() == base.port_or_known_default()
         || (url.port().is_none() && base.port().is_none());
     url.host().is_some() && url.host() == base.host() && same_port

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use crate::upstream::net::Reader;
+
 /// What a request takes of the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::upstream) enum Load {
@@ -58,7 +60,8 @@ impl Default for Turns {
 impl Turns {
     /// A place for a request of this load, before `deadline`.
     pub(in crate::upstream) async fn take(&self, load: Load, deadline: Instant) -> Option<Turn> {
-        let permit = place(self.of(load), deadline).await?;
+        let place = Arc::clone(self.of(load)).acquire_owned();
+        let permit = timeout_at(deadline, place).await.ok()?.ok()?;
         let passing = Arc::clone(&self.passing);
         Some(Turn { permit, passing })
     }
@@ -89,17 +92,24 @@ impl Turns {
     }
 }
 
-impl Turn {
-    /// Becomes a place among the bodies that pass by; whether there was one before `deadline`.
-    pub(in crate::upstream) async fn pass(&mut self, deadline: Instant) -> bool {
-        let permit = place(&self.passing, deadline).await;
-        permit.map(|permit| self.permit = permit).is_some()
+impl Load {
+    /// Who reads the answer.
+    pub(in crate::upstream) fn reader(self) -> Reader {
+        match self {
+            Self::Small | Self::List => Reader::Us,
+            Self::Body => Reader::Store,
+            Self::Passing => Reader::Client,
+        }
     }
 }
 
-async fn place(places: &Arc<Semaphore>, deadline: Instant) -> Option<OwnedSemaphorePermit> {
-    let permit = Arc::clone(places).acquire_owned();
-    timeout_at(deadline, permit).await.ok()?.ok()
+impl Turn {
+    /// Becomes a place among the bodies that pass by, if one is free; whether one was. Who waited for one here would wait in
+    /// a place that others need.
+    pub(in crate::upstream) fn pass(&mut self) -> bool {
+        let permit = Arc::clone(&self.passing).try_acquire_owned();
+        permit.map(|permit| self.permit = permit).is_ok()
+    }
 }
 
 #[cfg(test)]

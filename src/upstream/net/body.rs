@@ -24,7 +24,7 @@ pub(super) enum Occupied {
     /// One of the streams of a connection.
     Stream(
         #[expect(dead_code, reason = "counts by being held")] Seat,
-        #[expect(dead_code, reason = "counts by being held")] Lane,
+        Lane,
     ),
 }
 
@@ -117,6 +117,11 @@ impl Body {
             // A body that does not end in time is dropped with its connection.
             let _ = timeout(DRAIN_TIME, to_end).await;
         });
+    }
+
+    /// Whether it holds one of the wide windows, of which there are few.
+    pub(in crate::upstream) fn is_wide(&self) -> bool {
+        matches!(&self.occupied, Some(Occupied::Stream(_, Lane::Wide(_))))
     }
 
     /// Frees the connection if the body has ended; whether it has.

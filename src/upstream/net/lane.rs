@@ -4,9 +4,9 @@
 //! stream brings one window at most. Both want something else, so windows are wide for some bodies at once and narrow for
 //! the rest; as windows are announced for a whole connection, each width has connections of its own.
 //!
-//! For each URL of an upstream, with the 192 bodies that may be under way, at most 16 × 2.5 MiB and 176 × 256 KiB wait in
-//! memory, 84 MiB in all, be the disk or the clients as slow as they like. At a round trip of 100 ms one body comes with
-//! 26 MB/s, 16 at once with 419 MB/s, and each further one with 2.6 MB/s.
+//! For each URL of an upstream, with the 192 bodies to be stored that may be under way and the 96 that pass the store by, at
+//! most 16 × 2.5 MiB and 272 × 256 KiB wait in memory, 108 MiB in all, be the disk or the clients as slow as they like. At a
+//! round trip of 100 ms one body to be stored comes with 26 MB/s, 16 at once with 419 MB/s, and each other with 2.6 MB/s.
 
 use std::sync::Arc;
 
@@ -17,6 +17,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(super) enum Width {
     Wide,
     Narrow,
+}
+
+/// Who reads an answer, and so how long it may wait to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::upstream) enum Reader {
+    /// We do, as soon as it is there.
+    Us,
+    /// The store: a blob, as fast as the disk takes it.
+    Store,
+    /// One client: a blob, as fast or slow as that is.
+    Client,
 }
 
 /// Where an answer may come.
@@ -46,14 +57,15 @@ impl Default for Lanes {
 }
 
 impl Lanes {
-    /// The lane of a request, of a bulk one the widest that is free.
-    pub(super) fn choose(&self, is_bulk: bool) -> Lane {
-        if !is_bulk {
-            return Lane::Any;
-        }
-        match Arc::clone(&self.0).try_acquire_owned() {
-            Ok(permit) => Lane::Wide(Arc::new(permit)),
-            Err(_) => Lane::Narrow,
+    /// The lane of an answer: of one to be stored the widest that is free. A slow client would keep a wide one for long.
+    pub(super) fn choose(&self, reader: Reader) -> Lane {
+        match reader {
+            Reader::Us => Lane::Any,
+            Reader::Store => match Arc::clone(&self.0).try_acquire_owned() {
+                Ok(permit) => Lane::Wide(Arc::new(permit)),
+                Err(_) => Lane::Narrow,
+            },
+            Reader::Client => Lane::Narrow,
         }
     }
 }
@@ -94,12 +106,21 @@ mod tests {
     #[test]
     fn so_many_bodies_are_wide_until_one_ends() {
         let lanes = Lanes::default();
-        let mut wide: Vec<_> = (0..WIDE).map(|_| lanes.choose(true)).collect();
+        let stored = || lanes.choose(Reader::Store);
+        let mut wide: Vec<_> = (0..WIDE).map(|_| stored()).collect();
         assert!(wide.iter().all(|lane| lane.width() == Width::Wide));
-        let further = lanes.choose(true);
+        let further = stored();
         assert!(further.takes(Width::Narrow) && !further.takes(Width::Wide));
-        assert!(matches!(lanes.choose(false), Lane::Any));
+        assert!(matches!(lanes.choose(Reader::Us), Lane::Any));
         wide.pop();
-        assert!(lanes.choose(true).takes(Width::Wide));
+        assert!(stored().takes(Width::Wide));
+    }
+
+    #[test]
+    fn clients_leave_the_wide_windows_to_what_is_stored() {
+        let lanes = Lanes::default();
+        let passing: Vec<_> = (0..=WIDE).map(|_| lanes.choose(Reader::Client)).collect();
+        assert!(passing.iter().all(|lane| matches!(lane, Lane::Narrow)));
+        assert!(matches!(lanes.choose(Reader::Store), Lane::Wide(_)));
     }
 }

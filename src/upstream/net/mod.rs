@@ -17,6 +17,7 @@ mod tls;
 
 pub(super) use body::Body;
 pub(super) use connect::Connector;
+pub(super) use lane::Reader;
 pub(super) use network::{Network, SystemNetwork};
 pub(super) use origin::{Origin, without_secrets};
 pub(super) use pool::{Outgoing, Pool};

@@ -18,7 +18,7 @@ use url::Url;
 
 use super::body::{Body, Lease, Occupied, causes};
 use super::connect::{Connector, Established};
-use super::lane::{Lane, Lanes, Width};
+use super::lane::{Lane, Lanes, Reader, Width};
 use super::proxies::HttpProxy;
 use super::{Origin, without_secrets};
 use crate::runtime::Tasks;
@@ -56,8 +56,8 @@ pub(in crate::upstream) struct Outgoing {
     pub(in crate::upstream) headers: HeaderMap,
     /// Its body; empty for `GET` and `HEAD`.
     pub(in crate::upstream) body: Bytes,
-    /// Whether its answer may be as long as a blob, and is read no faster than somebody takes it.
-    pub(in crate::upstream) is_bulk: bool,
+    /// Who reads its answer.
+    pub(in crate::upstream) reader: Reader,
 }
 
 /// Sends requests of one upstream URL and keeps the connections.
@@ -132,7 +132,7 @@ impl Pool {
         let shown = without_secrets(&request.url);
         let origin = Origin::of(&request.url)
             .ok_or_else(|| Error::invalid(format!("{shown} is neither http nor https")))?;
-        let lane = self.lanes.choose(request.is_bulk);
+        let lane = self.lanes.choose(request.reader);
         if let Some(line) = self.take(&origin, &lane) {
             match self.exchange(&origin, line, request, deadline).await? {
                 Ok(response) => return Ok(response),

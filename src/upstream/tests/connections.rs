@@ -184,6 +184,18 @@ async fn of_many_bodies_left_unread_only_some_have_a_wide_window_and_the_rest_sh
 }
 
 #[tokio::test]
+async fn a_body_at_the_pace_of_a_client_neither_takes_a_wide_window_nor_keeps_one() {
+    let (registry, upstream, _ca_file) = http2_registry(6 << 20).await;
+    let (repository, digest, call) = (repository(), digest(), call());
+    let stored = upstream.get_blob(&repository, &digest, None, &call).await;
+    assert!(!stored.unwrap().body.pass());
+    assert_eq!(registry.connections(), 1);
+    let passing = upstream.pass_blob(&repository, &digest, None, &call).await;
+    assert!(passing.unwrap().body.pass());
+    assert_eq!(registry.connections(), 2, "the second has narrow windows");
+}
+
+#[tokio::test]
 async fn the_next_url_is_asked_when_one_is_unreachable_or_broken() {
     let good = Fake::plain(|_| Answer::ok(CONTENT)).await;
     let broken = Fake::plain(|_| Answer::new(503, "")).await;

@@ -458,6 +458,32 @@ async fn a_guest_that_is_never_let_in_is_denied_after_two_rounds() {
 }
 
 #[tokio::test]
+async fn a_registry_that_a_redirect_leads_to_gets_no_token_of_the_upstreams_own() {
+    let target = Fake::plain(|_| {
+        let challenge = r#"Bearer realm="http://registry.example/token""#;
+        Answer::new(401, "").with("www-authenticate", challenge)
+    })
+    .await;
+    let registry = Fake::plain(|seen| match seen.path() {
+        "/token" => Answer::ok(r#"{"token":"ours","expires_in":300}"#),
+        _ => Answer::redirect(307, "http://other.example/v2/a/blobs/b"),
+    })
+    .await;
+    let world = World::new(&["http://registry.example"]);
+    let network = &world.network;
+    network.host("registry.example", "10.0.0.1", registry.address);
+    network.host("other.example", "203.0.113.20", target.address);
+    let error = fetch(&world.upstream()).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Denied { ours: false, .. }),
+        "{error:?}"
+    );
+    assert!(registry.seen().iter().all(|seen| seen.path() != "/token"));
+    let shown = |seen: &Seen| seen.header("authorization").is_some();
+    assert!(!target.seen().iter().any(shown));
+}
+
+#[tokio::test]
 async fn the_realm_of_a_registry_that_a_redirect_leads_to_is_held_to_our_rules() {
     for realm in ["http://10.0.0.1/token", "ftp://203.0.113.20/token"] {
         let challenge = format!(r#"Bearer realm="{realm}""#);
