@@ -335,13 +335,12 @@ impl BlobService {
         // What has to wait is dropped before it does: it was asked for in the place of a blob that is stored.
         let in_hand = answer.filter(|answer| answer.start == 0);
         let in_hand = in_hand.and_then(|mut answer| answer.body.slow_down().then_some(answer));
-        let answer = match in_hand {
-            Some(answer) => answer,
-            None => {
-                let asked = supply.source.fetch(None, Pace::Client, call.deadline);
-                let failed = |error| Error::from_upstream(What::Blob, upstream_error(&error));
-                asked.await.map_err(failed)?
-            }
+        let answer = if let Some(answer) = in_hand {
+            answer
+        } else {
+            let asked = supply.source.fetch(None, Pace::Client, call.deadline);
+            let failed = |error| Error::from_upstream(What::Blob, upstream_error(&error));
+            asked.await.map_err(failed)?
         };
         if answer.total == Some(0) && digest.is_verifiable() && !is_empty(&digest) {
             // Nothing would be left to hold back from the client.
