@@ -142,6 +142,33 @@ async fn a_blob_that_is_used_once_it_is_chosen_stays() {
 }
 
 #[tokio::test]
+async fn what_was_chosen_by_somebody_who_went_away_can_still_go() {
+    let fixture = evicting(100 * KIB).await;
+    for n in 0..70 {
+        fixture.blob(n, KIB).await;
+    }
+    let call = Box::pin(fixture.store.collect(Some(0), false));
+    assert!(futures_util::FutureExt::now_or_never(call).is_none());
+    // Made after what the caller has left behind.
+    let last = fixture.blob(70, KIB).await;
+    let left = fixture.store.totals().blobs;
+    assert_eq!(left, 71 - 64, "one batch was under way");
+    let collected = fixture.store.collect(Some(0), false).await.unwrap();
+    assert_eq!((collected.blobs, fixture.is_there(&last)), (left, false));
+}
+
+#[tokio::test]
+async fn what_could_not_go_can_be_chosen_again() {
+    let mut fixture = evicting(100 * KIB).await;
+    fixture.blob(1, KIB).await;
+    fixture.stop().await;
+    assert!(fixture.store.collect(Some(0), false).await.is_err());
+    let demand = usage::Demand::Bytes(1);
+    let victims = fixture.store.usage.choose(demand, 1, fixture.clock.now());
+    assert_eq!(victims.len(), 1);
+}
+
+#[tokio::test]
 async fn what_nobody_used_for_its_age_goes() {
     let dir = tempfile::tempdir().unwrap();
     let (clock, metrics, tasks) = (Clock::system(), Arc::default(), Tasks::new());

@@ -4,6 +4,7 @@
 //! touches no file itself. Some 75 bytes per blob: a node of 64 in a list, found through a table of numbers.
 
 mod choose;
+mod chosen;
 mod index;
 mod key;
 mod nodes;
@@ -25,6 +26,7 @@ use crate::telemetry::Metrics;
 pub use probe::IndexProbe;
 
 pub(super) use choose::{Demand, Victim};
+pub(super) use chosen::Chosen;
 pub(super) use reading::Reading;
 
 use index::Index;
@@ -418,6 +420,14 @@ impl Demand {
     pub(super) fn unused_for(age: Duration, now: SystemTime) -> Self {
         let then = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         Self::UnusedSince(seconds(then))
+    }
+
+    /// What is left of it when so many bytes are chosen or gone.
+    pub(super) fn less(self, bytes: u64) -> Self {
+        match self {
+            Self::Bytes(wanted) => Self::Bytes(wanted.saturating_sub(bytes)),
+            Self::UnusedSince(_) => self,
+        }
     }
 }
 

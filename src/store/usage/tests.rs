@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::oci::Algorithm;
+use crate::runtime::Clock;
 
 fn usage() -> Arc<Usage> {
     Arc::new(Usage::new(Arc::default(), Some(0)))
@@ -247,6 +248,25 @@ fn what_nobody_used_for_long_is_found_of_whatever_kind() {
     let demand = |now| Demand::unused_for(Duration::from_secs(100), at(now));
     assert_eq!(chosen(&usage, demand(104), at(104)), [3, 0].map(digest));
     assert_eq!(chosen(&usage, demand(105), at(105)), [4].map(digest));
+}
+
+#[test]
+fn the_chosen_that_nobody_evicts_go_back_to_where_they_were() {
+    let usage = ready();
+    for n in 0..10 {
+        usage.add(&digest(n), 10, at(n));
+    }
+    let before = all_chosen(&usage, at(10));
+    let mut chosen = Chosen::new(&usage, &Clock::system());
+    chosen.add_all(Demand::Bytes(51));
+    assert_eq!((chosen.count(), chosen.bytes()), (6, 60));
+    assert_eq!(all_chosen(&usage, at(10)).len(), 4);
+    for victim in chosen.take_first(2).victims() {
+        usage.evicted(victim);
+    }
+    assert_eq!((chosen.count(), chosen.bytes()), (4, 40));
+    drop(chosen);
+    assert_eq!(all_chosen(&usage, at(10)), before[2..]);
 }
 
 #[test]
