@@ -153,6 +153,10 @@ impl Usage {
                 scan.removed.remove(&key);
                 scan.expected = scan.expected.map(|bytes| bytes.saturating_add(len));
             }
+            // Who reads the file that was there goes on with it.
+            if let Some(before) = state.index.get(&key).map(|node| node.len) {
+                state.readers.removed(&key.start, before);
+            }
             state.index.add(&key, len, seconds(now));
             state.totals()
         };

@@ -165,6 +165,18 @@ fn what_loses_its_name_while_it_is_read_counts_until_its_last_reader_leaves() {
 }
 
 #[test]
+fn the_file_that_a_commit_replaces_counts_until_its_last_reader_leaves() {
+    let usage = ready();
+    usage.add(&digest(0), 10, at(0));
+    let reader = usage.open(&digest(0), 10, at(0), at(1));
+    usage.add(&digest(0), 10, at(2));
+    assert_eq!((usage.totals(), usage.taken()), (totals(10, 1), Some(20)));
+    assert_eq!(all_chosen(&usage, at(3)), [digest(0)]);
+    drop(reader);
+    assert_eq!(usage.taken(), Some(10));
+}
+
+#[test]
 fn newcomers_go_first_while_they_are_more_than_a_quarter() {
     let usage = ready();
     for n in 0..8 {
@@ -388,6 +400,8 @@ proptest! {
                         len, used: now, came: now, is_other: false, is_manifest: false,
                     });
                     (blob.len, blob.used, blob.came) = (len, now, now);
+                    // They read the file that was there before.
+                    model.open.remove(&n);
                 }
                 Act::Touch(n) => {
                     usage.touch(&digest(n), at(now));
