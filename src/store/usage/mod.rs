@@ -298,11 +298,14 @@ impl Usage {
     /// Has blobs, stored or to come, go only when nothing else is left, until then.
     pub(super) fn spare(&self, digests: &[Digest], until: SystemTime, now: SystemTime) {
         let (until, now) = (seconds(until), seconds(now));
-        let mut state = self.state.lock();
-        let keys = digests.iter().filter_map(Key::of);
-        let spared = keys.map(|key| state.index.spare(&key, until, now));
-        let refused = spared.filter(|is_spared| !is_spared).count();
-        drop(state);
+        let keys: Vec<Key> = digests.iter().filter_map(Key::of).collect();
+        let mut refused = 0;
+        for some in keys.chunks(SPARED_AT_ONCE) {
+            let mut state = self.state.lock();
+            state.index.sweep_spared(now);
+            let spared = some.iter().map(|key| state.index.spare(key, until));
+            refused += spared.filter(|is_spared| !is_spared).count();
+        }
         if refused > 0 {
             tracing::debug!(refused, "more images asked for at once than are remembered");
         }
@@ -434,6 +437,9 @@ impl Demand {
         }
     }
 }
+
+/// Blobs that are spared under one lock: others wait for it.
+const SPARED_AT_ONCE: usize = 1024;
 
 /// Blobs that are moved under one lock.
 const AT_ONCE: usize = 4096;

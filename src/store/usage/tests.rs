@@ -177,6 +177,33 @@ fn the_file_that_a_commit_replaces_counts_until_its_last_reader_leaves() {
 }
 
 #[test]
+fn those_spared_no_longer_are_looked_for_once_a_second_at_most() {
+    let mut index = Index::new();
+    let key = |number: u64| {
+        let mut start = [0; 32];
+        start[..8].copy_from_slice(&number.to_be_bytes());
+        Key { start, rest: None }
+    };
+    let many = index::MOST_SPARED as u64;
+    for n in 0..many {
+        index.sweep_spared(100);
+        assert!(index.spare(&key(n), 101 + u32::from(n == 0)));
+    }
+    index.sweep_spared(100);
+    assert!(!index.spare(&key(many), 200), "all are spared still");
+    assert!(index.spare(&key(0), 102), "known already");
+    index.sweep_spared(101);
+    assert_eq!(index.spared.len(), 1);
+    for n in 1..many {
+        assert!(index.spare(&key(n), 101));
+    }
+    index.sweep_spared(101);
+    assert!(!index.spare(&key(many), 200), "looked for in this second");
+    index.sweep_spared(102);
+    assert!(index.spare(&key(many), 200));
+}
+
+#[test]
 fn newcomers_go_first_while_they_are_more_than_a_quarter() {
     let usage = ready();
     for n in 0..8 {
