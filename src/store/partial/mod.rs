@@ -109,7 +109,6 @@ impl Partials {
         &self,
         work: impl Fn() -> Result<T, RoomError> + Send + Sync + 'static,
     ) -> Result<T, RoomError> {
-        self.room.counted().await;
         let work = Arc::new(work);
         let mut tries = 0;
         loop {
@@ -118,6 +117,9 @@ impl Partials {
                 Err(RoomError::NoRoom { needed }) if tries < MOST_TRIES => needed,
                 other => return other,
             };
+            if self.room.counted().await {
+                continue;
+            }
             // Where there is room by all sums and the disk is full all the same, the next time says so.
             if !self.room.asks().ask(needed, tries > 0).await {
                 return Err(RoomError::NoRoom { needed });

@@ -265,13 +265,15 @@ impl Room {
         Ok(self.sizes_now()?.excess())
     }
 
-    /// Waits, though not for long, until it is known what there is, where a limit stands against it.
-    pub(super) async fn counted(&self) {
-        if self.max_size.is_some() && self.usage.taken().is_none() {
-            let mut scanned = self.usage.scanned();
-            // Without it, there is no room.
-            let _ = tokio::time::timeout(LONGEST_COUNT, scanned.wait_for(|&done| done)).await;
+    /// Waits, though not for long, until it is known what there is, where a limit stands against it; whether that has
+    /// come to be known by waiting.
+    pub(super) async fn counted(&self) -> bool {
+        if self.max_size.is_none() || self.usage.taken().is_some() {
+            return false;
         }
+        let mut scanned = self.usage.scanned();
+        let counted = tokio::time::timeout(LONGEST_COUNT, scanned.wait_for(|&done| done));
+        counted.await.is_ok()
     }
 
     fn look(&self) -> io::Result<Snapshot> {
