@@ -6,6 +6,7 @@
 
 mod ask;
 mod carry_out;
+mod pace;
 
 use std::io;
 use std::sync::Arc;
@@ -24,8 +25,9 @@ use super::layout::Layout;
 use super::room::Room;
 use super::usage::{Chosen, Demand, Usage};
 
-pub(super) use ask::{Ask, Asks};
+pub(super) use ask::{Ask, Asks, Want};
 pub(super) use carry_out::{Outcome, carry_out};
+pub(super) use pace::Pace;
 
 use carry_out::Gone;
 
@@ -95,6 +97,7 @@ impl Evictor {
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let pressed = self.room.asks().pressed();
         let mut was_ready = false;
+        let mut pace = Pace::default();
         loop {
             tokio::select! {
                 biased;
@@ -104,10 +107,10 @@ impl Evictor {
                     None => break,
                 },
                 () = self.usage.ready_to_choose(), if !was_ready => was_ready = true,
-                () = pressed.notified(), if was_ready => self.relieve(&mut asks, &stopping).await,
+                () = pressed.notified(), if was_ready => self.relieve(&mut pace, &mut asks, &stopping).await,
                 _ = rounds.tick(), if was_ready => {
                     self.expire(&mut asks, &stopping).await;
-                    self.relieve(&mut asks, &stopping).await;
+                    self.relieve(&mut pace, &mut asks, &stopping).await;
                 }
             }
         }
@@ -115,27 +118,35 @@ impl Evictor {
 
     /// Makes room for a fetch, or leaves everything as it is where that would take too much.
     async fn answer(&self, ask: Ask) {
-        let made = match self.make_room(ask.needed, ask.is_disk_full).await {
-            Ok(made) => made,
-            Err(error) => {
-                tracing::warn!(%error, "no room could be made");
-                false
-            }
-        };
+        let made = self.make_room(ask.want).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "no room could be made");
+            None
+        });
         (ask.done)(made);
     }
 
-    async fn make_room(&self, needed: u64, is_disk_full: bool) -> io::Result<bool> {
+    /// Returns the next [`Want::promised`] where another try is worth it.
+    pub(super) async fn make_room(&self, want: Want) -> io::Result<Option<u64>> {
         let room = Arc::clone(&self.room);
-        let shortage = blocking(move || room.shortage(needed)).await?;
-        let (wanted, most) = match shortage.bytes {
+        let shortage = blocking(move || room.shortage(want.needed)).await?;
+        // Went before, and does not count as free yet.
+        let pending = want.promised.saturating_sub(shortage.unfilled);
+        let (wanted, most) = match shortage.by_size.max(shortage.by_space) {
             // In spite of all sums; evicting is a try.
-            0 if is_disk_full => (needed, shortage.most.max(shortage.stored / 4)),
-            0 => return Ok(true),
-            bytes => (bytes, shortage.most),
+            0 if want.is_disk_full => (
+                want.needed.saturating_sub(pending),
+                shortage.most.max(shortage.stored / 4),
+            ),
+            0 => return Ok(Some(want.promised)),
+            _ => (
+                shortage
+                    .by_size
+                    .max(shortage.by_space.saturating_sub(pending)),
+                shortage.most,
+            ),
         };
-        if wanted > most {
-            return Ok(false);
+        if wanted == 0 || wanted > most {
+            return Ok(None);
         }
         let mut chosen = self.nothing_chosen();
         let chosen = blocking(move || {
@@ -144,28 +155,51 @@ impl Evictor {
         });
         let chosen = chosen.await?;
         if chosen.bytes() < wanted {
-            return Ok(false);
+            return Ok(None);
         }
-        let gone = self.evict_chosen(chosen, Reason::Room).await?;
-        Ok(gone.evicted.bytes > 0)
+        let gone = self.evict_chosen(chosen, Reason::Room).await?.evicted.bytes;
+        let promised = shortage.unfilled.max(want.promised).saturating_add(gone);
+        Ok((gone > 0).then_some(promised))
     }
 
-    /// Evicts until the limits are no longer near.
-    async fn relieve(&self, asks: &mut UnboundedReceiver<Ask>, stopping: &CancellationToken) {
-        while !stopping.is_cancelled() {
-            let room = Arc::clone(&self.room);
-            let pressure = match blocking(move || room.pressure()).await {
-                Ok(Some(pressure)) => pressure,
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::warn!(%error, "the limits cannot be compared with the disk");
-                    return;
-                }
-            };
-            let demand = Demand::Bytes(pressure.bytes);
-            if self.some(demand, pressure.reason, asks).await.is_nothing() {
+    /// Evicts once what a limit that is near asks for. For free space the disk is not asked again before a rest: it may
+    /// take a while to count what went.
+    pub(super) async fn relieve(
+        &self,
+        pace: &mut Pace,
+        asks: &mut UnboundedReceiver<Ask>,
+        stopping: &CancellationToken,
+    ) {
+        let room = Arc::clone(&self.room);
+        let near = match blocking(move || room.nearness()).await {
+            Ok(near) => near,
+            Err(error) => {
+                tracing::warn!(%error, "the limits cannot be compared with the disk");
                 return;
             }
+        };
+        let is_resting = pace.is_resting();
+        if !is_resting {
+            pace.judge(near.unfilled);
+        }
+        let Some(pressure) = near.pressure else {
+            return;
+        };
+        let is_for_space = pressure.reason == Reason::Space;
+        if is_for_space && is_resting {
+            return;
+        }
+        let mut gone = Gone::default();
+        while gone.bytes() < pressure.bytes && !stopping.is_cancelled() {
+            let left = Demand::Bytes(pressure.bytes).less(gone.bytes());
+            let some = self.some(left, pressure.reason, asks).await;
+            if some.is_nothing() {
+                break;
+            }
+            gone = gone.and(some);
+        }
+        if is_for_space && !gone.is_nothing() {
+            pace.evicted(near.unfilled, gone.evicted.bytes);
         }
     }
 
