@@ -20,7 +20,7 @@ use super::layout::{Layout, PartialId};
 use super::notes::{KeptTotals, Note};
 use super::partial::{Committing, remove};
 use super::refs::{self, MAX_REF_LEN};
-use super::usage::{Usage, Victim};
+use super::usage::{Chosen, Usage};
 
 /// What can be asked of the committer.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub(super) enum Change {
     },
     /// Removes blobs that were chosen to go; `target` is where they all are.
     Evict {
-        victims: Vec<Victim>,
+        chosen: Chosen,
         outcome: Arc<Outcome>,
         target: PathBuf,
     },
@@ -333,18 +333,10 @@ impl Batcher {
             return;
         }
         if let Change::Evict {
-            victims, outcome, ..
+            chosen, outcome, ..
         } = &work.job.change
         {
-            let now = self.clock.now();
-            carry_out(
-                &*self.files,
-                &self.layout,
-                &self.usage,
-                victims,
-                outcome,
-                now,
-            );
+            carry_out(&*self.files, &self.layout, &self.usage, chosen, outcome);
             work.state = Ok(State::Done(true));
             return;
         }

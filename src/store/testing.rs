@@ -18,6 +18,8 @@ pub(crate) struct Sick {
     left: AtomicU64,
     /// A file whose bytes cannot be read.
     unreadable: Mutex<Option<FileId>>,
+    /// What it says of its space, whatever goes or comes.
+    space: Mutex<Option<Space>>,
 }
 
 impl fmt::Debug for Sick {
@@ -37,12 +39,18 @@ impl Sick {
         Self {
             left: changes.into(),
             unreadable: Mutex::default(),
+            space: Mutex::default(),
         }
     }
 
     /// Has every read of the file at `path` fail, under whatever name; it can still be opened.
     pub(crate) fn cannot_read(&self, path: &Path) {
         *self.unreadable.lock() = Disk.stat(path).ok().map(|stat| stat.id);
+    }
+
+    /// Has it say so of its space from now on, whatever goes or comes.
+    pub(crate) fn always_has(&self, space: Space) {
+        *self.space.lock() = Some(space);
     }
 
     fn change(&self) -> io::Result<()> {
@@ -135,7 +143,8 @@ impl Files for Sick {
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {
-        Disk.space(path)
+        let said = *self.space.lock();
+        said.map_or_else(|| Disk.space(path), Ok)
     }
 
     fn boot_id(&self) -> io::Result<BootId> {

@@ -134,7 +134,7 @@ fn key(id: &StageId) -> io::Result<StageKey> {
 
 fn no_stage(error: RoomError) -> StageError {
     match error {
-        RoomError::NoRoom { needed } => StageError::NoRoom { needed },
+        RoomError::NoRoom { needed, .. } => StageError::NoRoom { needed },
         RoomError::Io(error) => StageError::Io(error),
     }
 }

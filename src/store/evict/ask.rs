@@ -8,20 +8,29 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 
+/// What somebody needs.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Want {
+    /// Bytes that do not fit.
+    pub(in crate::store) needed: u64,
+    /// The disk takes no more, whatever the sums say.
+    pub(in crate::store) is_disk_full: bool,
+    /// What [`Shortage::unfilled`](crate::store::room::Shortage) comes to when all counts that went for this before; 0 at
+    /// first. A file system that has not counted it yet is no reason for more to go.
+    pub(in crate::store) promised: u64,
+}
+
 /// Somebody needs room.
 pub(in crate::store) struct Ask {
-    /// Bytes that do not fit.
-    pub(super) needed: u64,
-    /// The disk takes no more, whatever the sums say.
-    pub(super) is_disk_full: bool,
-    /// Is told whether it is worth another try; dropped, it is not.
-    pub(super) done: Box<dyn FnOnce(bool) + Send>,
+    pub(in crate::store) want: Want,
+    /// Is told the next [`Want::promised`] if it is worth another try; dropped, it is not.
+    pub(in crate::store) done: Box<dyn FnOnce(Option<u64>) + Send>,
 }
 
 impl fmt::Debug for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ask")
-            .field("needed", &self.needed)
+            .field("want", &self.want)
             .finish_non_exhaustive()
     }
 }
@@ -43,32 +52,24 @@ impl Asks {
         (asks, receiver)
     }
 
-    /// Asks for room, and waits for it; whether it is worth another try.
-    pub(in crate::store) async fn ask(&self, needed: u64, is_disk_full: bool) -> bool {
+    /// Asks for room, and waits for it; the next [`Want::promised`] if it is worth another try.
+    pub(in crate::store) async fn ask(&self, want: Want) -> Option<u64> {
         let (done, made) = oneshot::channel();
-        let tell = move |is_made| _ = done.send(is_made);
-        self.send(needed, is_disk_full, tell) && made.await.unwrap_or(false)
+        self.send(want, move |promised| _ = done.send(promised));
+        made.await.unwrap_or(None)
     }
 
     /// The same on a thread that may block, for a while at most.
-    pub(in crate::store) fn ask_blocking(&self, needed: u64, is_disk_full: bool) -> bool {
+    pub(in crate::store) fn ask_blocking(&self, want: Want) -> Option<u64> {
         let (done, made) = mpsc::channel();
-        let tell = move |is_made| _ = done.send(is_made);
-        self.send(needed, is_disk_full, tell) && made.recv_timeout(LONGEST_WAIT).unwrap_or(false)
+        self.send(want, move |promised| _ = done.send(promised));
+        made.recv_timeout(LONGEST_WAIT).unwrap_or(None)
     }
 
-    fn send(
-        &self,
-        needed: u64,
-        is_disk_full: bool,
-        done: impl FnOnce(bool) + Send + 'static,
-    ) -> bool {
-        let ask = Ask {
-            needed,
-            is_disk_full,
-            done: Box::new(done),
-        };
-        self.sender.send(ask).is_ok()
+    fn send(&self, want: Want, done: impl FnOnce(Option<u64>) + Send + 'static) {
+        let done = Box::new(done);
+        // Where nobody evicts, `done` is dropped, and whoever asks hears of it.
+        let _ = self.sender.send(Ask { want, done });
     }
 
     /// Says that a limit is near.

@@ -6,6 +6,7 @@
 
 mod ask;
 mod carry_out;
+mod pace;
 
 use std::io;
 use std::sync::Arc;
@@ -22,10 +23,13 @@ use super::batch::Change;
 use super::commit::Committer;
 use super::layout::Layout;
 use super::room::Room;
-use super::usage::{Demand, Usage, Victim};
+use super::usage::{Chosen, Demand, Usage};
 
-pub(super) use ask::{Ask, Asks};
+pub(super) use ask::{Ask, Asks, Want};
 pub(super) use carry_out::{Outcome, carry_out};
+pub(super) use pace::Pace;
+
+use carry_out::Gone;
 
 /// Why blobs go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +97,7 @@ impl Evictor {
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let pressed = self.room.asks().pressed();
         let mut was_ready = false;
+        let mut pace = Pace::default();
         loop {
             tokio::select! {
                 biased;
@@ -102,10 +107,10 @@ impl Evictor {
                     None => break,
                 },
                 () = self.usage.ready_to_choose(), if !was_ready => was_ready = true,
-                () = pressed.notified(), if was_ready => self.relieve(&mut asks, &stopping).await,
+                () = pressed.notified(), if was_ready => self.relieve(&mut pace, &mut asks, &stopping).await,
                 _ = rounds.tick(), if was_ready => {
                     self.expire(&mut asks, &stopping).await;
-                    self.relieve(&mut asks, &stopping).await;
+                    self.relieve(&mut pace, &mut asks, &stopping).await;
                 }
             }
         }
@@ -113,54 +118,88 @@ impl Evictor {
 
     /// Makes room for a fetch, or leaves everything as it is where that would take too much.
     async fn answer(&self, ask: Ask) {
-        let made = match self.make_room(ask.needed, ask.is_disk_full).await {
-            Ok(made) => made,
-            Err(error) => {
-                tracing::warn!(%error, "no room could be made");
-                false
-            }
-        };
+        let made = self.make_room(ask.want).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "no room could be made");
+            None
+        });
         (ask.done)(made);
     }
 
-    async fn make_room(&self, needed: u64, is_disk_full: bool) -> io::Result<bool> {
+    /// Returns the next [`Want::promised`] where another try is worth it.
+    pub(super) async fn make_room(&self, want: Want) -> io::Result<Option<u64>> {
         let room = Arc::clone(&self.room);
-        let shortage = blocking(move || room.shortage(needed)).await?;
-        let (wanted, most) = match shortage.bytes {
+        let shortage = blocking(move || room.shortage(want.needed)).await?;
+        // Went before, and does not count as free yet.
+        let pending = want.promised.saturating_sub(shortage.unfilled);
+        let (wanted, most) = match shortage.by_size.max(shortage.by_space) {
             // In spite of all sums; evicting is a try.
-            0 if is_disk_full => (needed, shortage.most.max(shortage.stored / 4)),
-            0 => return Ok(true),
-            bytes => (bytes, shortage.most),
+            0 if want.is_disk_full => (
+                want.needed.saturating_sub(pending),
+                shortage.most.max(shortage.stored / 4),
+            ),
+            0 => return Ok(Some(want.promised)),
+            _ => (
+                shortage
+                    .by_size
+                    .max(shortage.by_space.saturating_sub(pending)),
+                shortage.most,
+            ),
         };
-        if wanted > most {
-            return Ok(false);
+        if wanted == 0 || wanted > most {
+            return Ok(None);
         }
-        let demand = Demand::Bytes(wanted);
-        let victims = self.choose_all(demand);
-        if sum(&victims) < wanted {
-            self.usage.put_back(&victims, self.clock.now());
-            return Ok(false);
+        let mut chosen = self.nothing_chosen();
+        let chosen = blocking(move || {
+            chosen.add_all(Demand::Bytes(wanted));
+            Ok(chosen)
+        });
+        let chosen = chosen.await?;
+        if chosen.bytes() < wanted {
+            return Ok(None);
         }
-        let evicted = self.evict_all(victims, Reason::Room).await?;
-        Ok(evicted.bytes > 0)
+        let gone = self.evict_chosen(chosen, Reason::Room).await?.evicted.bytes;
+        let promised = shortage.unfilled.max(want.promised).saturating_add(gone);
+        Ok((gone > 0).then_some(promised))
     }
 
-    /// Evicts until the limits are no longer near.
-    async fn relieve(&self, asks: &mut UnboundedReceiver<Ask>, stopping: &CancellationToken) {
-        while !stopping.is_cancelled() {
-            let room = Arc::clone(&self.room);
-            let pressure = match blocking(move || room.pressure()).await {
-                Ok(Some(pressure)) => pressure,
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::warn!(%error, "the limits cannot be compared with the disk");
-                    return;
-                }
-            };
-            let demand = Demand::Bytes(pressure.bytes);
-            if !self.some(demand, pressure.reason, asks).await {
+    /// Evicts once what a limit that is near asks for. For free space the disk is not asked again before a rest: it may
+    /// take a while to count what went.
+    pub(super) async fn relieve(
+        &self,
+        pace: &mut Pace,
+        asks: &mut UnboundedReceiver<Ask>,
+        stopping: &CancellationToken,
+    ) {
+        let room = Arc::clone(&self.room);
+        let near = match blocking(move || room.nearness()).await {
+            Ok(near) => near,
+            Err(error) => {
+                tracing::warn!(%error, "the limits cannot be compared with the disk");
                 return;
             }
+        };
+        let is_resting = pace.is_resting();
+        if !is_resting {
+            pace.judge(near.unfilled);
+        }
+        let Some(pressure) = near.pressure else {
+            return;
+        };
+        let is_for_space = pressure.reason == Reason::Space;
+        if is_for_space && is_resting {
+            return;
+        }
+        let mut gone = Gone::default();
+        while gone.bytes() < pressure.bytes && !stopping.is_cancelled() {
+            let left = Demand::Bytes(pressure.bytes).less(gone.bytes());
+            let some = self.some(left, pressure.reason, asks).await;
+            if some.is_nothing() {
+                break;
+            }
+            gone = gone.and(some);
+        }
+        if is_for_space && !gone.is_nothing() {
+            pace.evicted(near.unfilled, gone.evicted.bytes);
         }
     }
 
@@ -168,120 +207,117 @@ impl Evictor {
     async fn expire(&self, asks: &mut UnboundedReceiver<Ask>, stopping: &CancellationToken) {
         let Some(age) = self.max_age else { return };
         let demand = Demand::unused_for(age, self.clock.now());
-        while !stopping.is_cancelled() && self.some(demand, Reason::Age, asks).await {}
+        while !stopping.is_cancelled() && !self.some(demand, Reason::Age, asks).await.is_nothing() {
+        }
     }
 
-    /// Evicts one batch, and makes room for whoever has asked meanwhile; whether something has gone.
+    /// Evicts one batch, and makes room for whoever has asked meanwhile.
     async fn some(
         &self,
         demand: Demand,
         reason: Reason,
         asks: &mut UnboundedReceiver<Ask>,
-    ) -> bool {
+    ) -> Gone {
         while let Ok(ask) = asks.try_recv() {
             self.answer(ask).await;
         }
-        let victims = self.usage.choose(demand, BATCH, self.clock.now());
-        match self.evict(victims, reason).await {
-            Ok(evicted) => evicted.blobs > 0,
-            Err(error) => {
-                tracing::debug!(%error, "nothing is evicted any more");
-                false
-            }
-        }
+        let mut chosen = self.nothing_chosen();
+        chosen.add(demand, BATCH);
+        self.evict(chosen, reason).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "nothing is evicted any more");
+            Gone::default()
+        })
     }
 
     /// What `max_age` and the limits ask for, or, with `to`, what is above so many bytes; with `dry_run` only what that
-    /// would be. Blocks for as long as those are many.
+    /// would be. When it is dropped, what has not gone by then can still go later.
     pub(super) async fn collect(&self, to: Option<u64>, dry_run: bool) -> io::Result<Evicted> {
         self.usage.ready_to_choose().await;
-        let mut victims = Vec::new();
-        if let (None, Some(age)) = (to, self.max_age) {
-            let demand = Demand::unused_for(age, self.clock.now());
-            victims = self.choose_all(demand);
-        }
+        let old = self.max_age.filter(|_| to.is_none());
+        let old = old.map(|age| Demand::unused_for(age, self.clock.now()));
         let excess = if let Some(to) = to {
             self.usage.totals().bytes.saturating_sub(to)
         } else {
             let room = Arc::clone(&self.room);
             blocking(move || room.excess()).await?
         };
-        let wanted = excess.saturating_sub(sum(&victims));
-        victims.extend(self.choose_all(Demand::Bytes(wanted)));
         if dry_run {
-            self.usage.put_back(&victims, self.clock.now());
-            return Ok(Evicted {
-                blobs: victims.len() as u64,
-                bytes: sum(&victims),
-            });
-        }
-        self.evict_all(victims, Reason::Command).await
-    }
-
-    /// All that is demanded, or what there is of it.
-    fn choose_all(&self, demand: Demand) -> Vec<Victim> {
-        let mut victims = Vec::new();
-        let mut bytes = 0_u64;
-        loop {
-            let left = match demand {
-                Demand::Bytes(wanted) => Demand::Bytes(wanted.saturating_sub(bytes)),
-                other @ Demand::UnusedSince(_) => other,
-            };
-            let some = self.usage.choose(left, AT_ONCE, self.clock.now());
-            if some.is_empty() {
-                return victims;
-            }
-            bytes = bytes.saturating_add(sum(&some));
-            victims.extend(some);
-        }
-    }
-
-    async fn evict_all(&self, mut victims: Vec<Victim>, reason: Reason) -> io::Result<Evicted> {
-        let mut evicted = Evicted::default();
-        while !victims.is_empty() {
-            let rest = victims.split_off(victims.len().min(BATCH));
-            let batch = std::mem::replace(&mut victims, rest);
-            match self.evict(batch, reason).await {
-                Ok(some) => evicted = evicted.and(some),
-                Err(error) => {
-                    self.usage.put_back(&victims, self.clock.now());
-                    return Err(error);
+            let mut chosen = self.nothing_chosen();
+            return blocking(move || {
+                if let Some(old) = old {
+                    chosen.add_all(old);
                 }
-            }
+                chosen.add_all(Demand::Bytes(excess).less(chosen.bytes()));
+                Ok(Evicted {
+                    blobs: chosen.count() as u64,
+                    bytes: chosen.bytes(),
+                })
+            })
+            .await;
         }
-        Ok(evicted)
+        let mut gone = Gone::default();
+        if let Some(old) = old {
+            gone = self.evict_all(old, Reason::Command).await?;
+        }
+        let rest = Demand::Bytes(excess).less(gone.bytes());
+        gone = gone.and(self.evict_all(rest, Reason::Command).await?);
+        Ok(gone.evicted)
     }
 
-    async fn evict(&self, victims: Vec<Victim>, reason: Reason) -> io::Result<Evicted> {
-        if victims.is_empty() {
-            return Ok(Evicted::default());
+    /// Evicts all that is demanded, or what there is of it, in batches, and tries no more often than there are blobs.
+    async fn evict_all(&self, demand: Demand, reason: Reason) -> io::Result<Gone> {
+        let mut gone = Gone::default();
+        let mut tries = usize::try_from(self.usage.totals().blobs).unwrap_or(usize::MAX);
+        while tries > 0 {
+            let mut chosen = self.nothing_chosen();
+            if !chosen.add(demand.less(gone.bytes()), BATCH.min(tries)) {
+                break;
+            }
+            tries -= chosen.count();
+            gone = gone.and(self.evict(chosen, reason).await?);
+        }
+        Ok(gone)
+    }
+
+    /// Evicts what is chosen, in batches.
+    async fn evict_chosen(&self, mut chosen: Chosen, reason: Reason) -> io::Result<Gone> {
+        let mut gone = Gone::default();
+        while chosen.count() > 0 {
+            let batch = chosen.take_first(BATCH);
+            gone = gone.and(self.evict(batch, reason).await?);
+        }
+        Ok(gone)
+    }
+
+    async fn evict(&self, chosen: Chosen, reason: Reason) -> io::Result<Gone> {
+        if chosen.count() == 0 {
+            return Ok(Gone::default());
         }
         let outcome = Arc::new(Outcome::default());
         let change = Change::Evict {
-            victims,
+            chosen,
             outcome: Arc::clone(&outcome),
             target: self.layout.blobs_dir(),
         };
         self.committer.make(change).await?;
-        let evicted = outcome.evicted();
-        if evicted.blobs > 0 {
+        let gone = outcome.gone();
+        if gone.evicted.blobs > 0 {
             let reason = reason.as_str();
-            self.metrics.cache.evicted(reason, evicted.blobs);
+            self.metrics.cache.evicted(reason, gone.evicted.blobs);
             tracing::info!(
                 reason,
-                blobs = evicted.blobs,
-                size_bytes = evicted.bytes,
+                blobs = gone.evicted.blobs,
+                size_bytes = gone.evicted.bytes,
                 left_bytes = self.usage.totals().bytes,
                 "blobs evicted"
             );
         }
-        Ok(evicted)
+        Ok(gone)
     }
-}
 
-fn sum(victims: &[Victim]) -> u64 {
-    let lens = victims.iter().map(|victim| victim.len);
-    lens.fold(0, u64::saturating_add)
+    fn nothing_chosen(&self) -> Chosen {
+        Chosen::new(&self.usage, &self.clock)
+    }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -297,6 +333,3 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Blobs whose names are removed in one go: freeing a large file takes a while, and commits wait for it.
 const BATCH: usize = 64;
-
-/// Blobs chosen in one go.
-const AT_ONCE: usize = 4096;

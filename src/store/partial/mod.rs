@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::chores::Chore;
+use super::evict::Want;
 use super::files::{Files, at, is_full, regular};
 use super::layout::{Layout, PartialId};
 use super::room::{Reservation, Room, RoomError};
@@ -109,18 +110,33 @@ impl Partials {
         &self,
         work: impl Fn() -> Result<T, RoomError> + Send + Sync + 'static,
     ) -> Result<T, RoomError> {
-        self.room.counted().await;
         let work = Arc::new(work);
-        let mut tries = 0;
+        let (mut tries, mut promised) = (0, 0);
         loop {
             let one = Arc::clone(&work);
-            let needed = match blocking(move || one()).await {
-                Err(RoomError::NoRoom { needed }) if tries < MOST_TRIES => needed,
+            let error = match blocking(move || one()).await {
+                Err(error @ RoomError::NoRoom { .. }) if tries < MOST_TRIES => error,
                 other => return other,
             };
-            // Where there is room by all sums and the disk is full all the same, the next time says so.
-            if !self.room.asks().ask(needed, tries > 0).await {
-                return Err(RoomError::NoRoom { needed });
+            let RoomError::NoRoom {
+                needed,
+                is_disk_full,
+            } = error
+            else {
+                return Err(error);
+            };
+            if self.room.counted().await {
+                continue;
+            }
+            let want = Want {
+                needed,
+                // Where there is room by all sums and the disk is full all the same, the next time says so.
+                is_disk_full: is_disk_full && tries > 0,
+                promised,
+            };
+            match self.room.asks().ask(want).await {
+                Some(next) => promised = next,
+                None => return Err(error),
             }
             tries += 1;
         }
@@ -348,7 +364,10 @@ async fn blocking<T: Send + 'static>(
 
 fn no_room_if_full(error: io::Error, needed: u64) -> RoomError {
     if is_full(&error) {
-        RoomError::NoRoom { needed }
+        RoomError::NoRoom {
+            needed,
+            is_disk_full: true,
+        }
     } else {
         RoomError::Io(error)
     }

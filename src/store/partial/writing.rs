@@ -9,7 +9,9 @@ use super::journal::Journal;
 use super::shelf::Hold;
 use super::stage::Stage;
 use crate::store::chores::Chore;
+use crate::store::evict::Want;
 use crate::store::files::{at, is_full};
+use crate::store::room::RoomError;
 
 /// What whoever writes has to himself.
 #[derive(Debug)]
@@ -37,14 +39,7 @@ impl Writing {
                 format!("{} ends before {offset} + {count}", stage.path.display()),
             ));
         };
-        let mut tries = 0;
-        while let Err(error) = self.place(stage, offset, end, bytes) {
-            let is_hopeless = !is_full(&error) || tries == MOST_TRIES;
-            if is_hopeless || !stage.room.asks().ask_blocking(STEP.max(count), tries > 0) {
-                return Err(as_storage_full(error));
-            }
-            tries += 1;
-        }
+        self.place_with_room(stage, offset, end, bytes)?;
         stage.space.wrote(count);
         if let Some(journal) = &mut self.journal {
             journal.written(offset, bytes);
@@ -57,16 +52,52 @@ impl Writing {
         Ok(())
     }
 
-    fn place(&mut self, stage: &Stage, offset: u64, end: u64, bytes: &[u8]) -> io::Result<()> {
+    /// Places the bytes; as long as there is no room for them and some can be made, tries again.
+    fn place_with_room(
+        &mut self,
+        stage: &Stage,
+        offset: u64,
+        end: u64,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let (mut tries, mut promised) = (0, 0);
+        while let Err(error) = self.place(stage, offset, end, bytes) {
+            let is_disk_full = match &error {
+                RoomError::NoRoom { is_disk_full, .. } => *is_disk_full,
+                RoomError::Io(error) if is_full(error) => true,
+                RoomError::Io(_) => return Err(error.into()),
+            };
+            let want = Want {
+                needed: STEP.max(end - offset),
+                is_disk_full: is_disk_full && tries > 0,
+                promised,
+            };
+            let again = (tries < MOST_TRIES).then(|| stage.room.asks().ask_blocking(want));
+            match again.flatten() {
+                Some(next) => promised = next,
+                None => return Err(as_storage_full(error.into())),
+            }
+            tries += 1;
+        }
+        Ok(())
+    }
+
+    fn place(
+        &mut self,
+        stage: &Stage,
+        offset: u64,
+        end: u64,
+        bytes: &[u8],
+    ) -> Result<(), RoomError> {
         self.make_room(stage, offset, end)?;
         let write = || stage.files.write_at(&stage.file, offset, bytes);
         let written = stage.room.with_space(write);
-        written.map_err(|error| at("write to", &stage.path, &error))
+        Ok(written.map_err(|error| at("write to", &stage.path, &error))?)
     }
 
     /// Claims room for a write, and sets space aside in the file system for the steps that it touches: around it, not
     /// before it, so that nothing is set aside for a gap.
-    fn make_room(&mut self, stage: &Stage, offset: u64, end: u64) -> io::Result<()> {
+    fn make_room(&mut self, stage: &Stage, offset: u64, end: u64) -> Result<(), RoomError> {
         if stage.len.is_none() && end > stage.space.held() {
             let step = end.checked_next_multiple_of(STEP).unwrap_or(end);
             if stage.room.grow(&stage.space, step).is_err() {
@@ -79,7 +110,7 @@ impl Writing {
             }
             if let Err(error) = set_aside(stage, step) {
                 self.steps.remove(&step);
-                return Err(error);
+                return Err(error.into());
             }
         }
         Ok(())

@@ -17,9 +17,7 @@ use crate::store::files::{Files, Space, at, is_full};
 use crate::store::partial::Shelf;
 use crate::store::usage::Usage;
 
-pub(super) use sizes::Pressure;
-
-use sizes::Sizes;
+use sizes::{Pressure, Sizes};
 
 /// Why there is no stage.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +29,8 @@ pub enum RoomError {
     NoRoom {
         /// What was asked for.
         needed: u64,
+        /// The disk itself takes no more, whatever the sums say.
+        is_disk_full: bool,
     },
     /// The disk failed.
     #[error(transparent)]
@@ -90,12 +90,25 @@ struct Snapshot {
 /// What there is no room for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shortage {
-    /// Bytes that would have to go.
-    pub(super) bytes: u64,
+    /// Bytes that would have to go for `max_size`.
+    pub(super) by_size: u64,
+    /// Bytes that would have to go for `min_free`.
+    pub(super) by_space: u64,
     /// The most that may go for fetches.
     pub(super) most: u64,
     /// All bytes of blobs.
     pub(super) stored: u64,
+    /// What would be free had nothing been written in this life: only what others write and what goes changes it.
+    pub(super) unfilled: u64,
+}
+
+/// How near the limits are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Nearness {
+    /// What should go before anybody has to wait for it.
+    pub(super) pressure: Option<Pressure>,
+    /// See [`Shortage::unfilled`].
+    pub(super) unfilled: u64,
 }
 
 /// Whether there is room for more.
@@ -150,7 +163,12 @@ impl Room {
             match self.claim(reservation, more)? {
                 Verdict::Fits => return Ok(()),
                 Verdict::Crowded if self.shelf.remove_oldest() => {}
-                _ => return Err(RoomError::NoRoom { needed: more }),
+                _ => {
+                    return Err(RoomError::NoRoom {
+                        needed: more,
+                        is_disk_full: false,
+                    });
+                }
             }
         }
     }
@@ -239,40 +257,50 @@ impl Room {
         }
     }
 
-    /// The sizes at this moment. Blocks.
-    fn sizes_now(&self) -> io::Result<Sizes> {
+    /// The sizes at this moment, and [`Shortage::unfilled`]. Blocks.
+    fn sizes_now(&self) -> io::Result<(Sizes, u64)> {
         let idle = self.shelf.idle_bytes();
         let snapshot = self.look()?;
-        Ok(self.sizes(&snapshot, &self.claims.0.lock(), idle))
+        let sizes = self.sizes(&snapshot, &self.claims.0.lock(), idle);
+        let available = snapshot.space.available;
+        Ok((sizes, available.saturating_add(snapshot.ever_landed)))
     }
 
     /// What `more` bytes are short of room for when all idle partials are gone. Blocks.
     pub(super) fn shortage(&self, more: u64) -> io::Result<Shortage> {
-        let sizes = self.sizes_now()?;
+        let (sizes, unfilled) = self.sizes_now()?;
         Ok(Shortage {
-            bytes: sizes.missing(more, sizes.idle),
+            by_size: sizes.missing_by_size(more, sizes.idle),
+            by_space: sizes.missing_by_space(more, sizes.idle),
             most: sizes.most_for_fetches(),
             stored: sizes.blobs,
+            unfilled,
         })
     }
 
-    /// What should go before anybody has to wait for it. Blocks.
-    pub(super) fn pressure(&self) -> io::Result<Option<Pressure>> {
-        Ok(self.sizes_now()?.pressure())
+    /// How near the limits are. Blocks.
+    pub(super) fn nearness(&self) -> io::Result<Nearness> {
+        let (sizes, unfilled) = self.sizes_now()?;
+        Ok(Nearness {
+            pressure: sizes.pressure(),
+            unfilled,
+        })
     }
 
     /// What is above the low watermarks. Blocks.
     pub(super) fn excess(&self) -> io::Result<u64> {
-        Ok(self.sizes_now()?.excess())
+        Ok(self.sizes_now()?.0.excess())
     }
 
-    /// Waits, though not for long, until it is known what there is, where a limit stands against it.
-    pub(super) async fn counted(&self) {
-        if self.max_size.is_some() && self.usage.taken().is_none() {
-            let mut scanned = self.usage.scanned();
-            // Without it, there is no room.
-            let _ = tokio::time::timeout(LONGEST_COUNT, scanned.wait_for(|&done| done)).await;
+    /// Waits, though not for long, until it is known what there is, where a limit stands against it; whether that has
+    /// come to be known by waiting.
+    pub(super) async fn counted(&self) -> bool {
+        if self.max_size.is_none() || self.usage.taken().is_some() {
+            return false;
         }
+        let mut scanned = self.usage.scanned();
+        let counted = tokio::time::timeout(LONGEST_COUNT, scanned.wait_for(|&done| done));
+        counted.await.is_ok()
     }
 
     fn look(&self) -> io::Result<Snapshot> {

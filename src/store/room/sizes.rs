@@ -45,19 +45,27 @@ enum Mark {
 impl Sizes {
     /// What `more` bytes are short of room for, once `going` bytes are gone.
     pub(super) fn missing(&self, more: u64, going: u64) -> u64 {
-        let by_size = match (self.max_size, self.stored) {
-            (None, _) => 0,
-            (Some(_), None) => u64::MAX,
-            (Some(most), Some(stored)) => {
-                let size = stored.saturating_add(self.held).saturating_add(more);
-                size.saturating_sub(going).saturating_sub(most)
-            }
-        };
+        self.missing_by_size(more, going)
+            .max(self.missing_by_space(more, going))
+    }
+
+    /// The same for the size alone. Until it is known what is stored, all that the file system holds counts: blobs can be
+    /// no more.
+    pub(super) fn missing_by_size(&self, more: u64, going: u64) -> u64 {
+        let Some(most) = self.max_size else { return 0 };
+        let at_most = self.disk.saturating_sub(self.left);
+        let stored = self.stored.unwrap_or(at_most);
+        let size = stored.saturating_add(self.held).saturating_add(more);
+        size.saturating_sub(going).saturating_sub(most)
+    }
+
+    /// The same for the free space alone.
+    pub(super) fn missing_by_space(&self, more: u64, going: u64) -> u64 {
         let wanted = self
             .to_come()
             .saturating_add(more)
             .saturating_add(self.keep);
-        by_size.max(wanted.saturating_sub(self.left.saturating_add(going)))
+        wanted.saturating_sub(self.left.saturating_add(going))
     }
 
     /// The most that may be evicted for fetches: what is there, blobs and what others have written, stays three quarters of
@@ -216,12 +224,15 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_nothing_is_known_against_leaves_no_room() {
+    fn until_it_is_known_what_is_stored_all_that_the_disk_holds_counts_and_nothing_goes_for_it() {
         let unknown = Sizes {
             stored: None,
+            disk: 1000,
+            left: 10,
             ..sizes(0)
         };
-        assert_eq!(unknown.missing(1, 0), u64::MAX);
+        assert_eq!((unknown.missing(10, 0), unknown.missing(11, 0)), (0, 1));
+        assert_eq!((unknown.pressure(), unknown.excess()), (None, 0));
         let unlimited = Sizes {
             max_size: None,
             ..unknown

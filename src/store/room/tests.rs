@@ -17,7 +17,10 @@ fn reservations_count_against_the_limit_until_they_are_dropped() {
     let first = room.reserve(60).unwrap();
     assert!(matches!(
         room.reserve(41),
-        Err(RoomError::NoRoom { needed: 41 })
+        Err(RoomError::NoRoom {
+            needed: 41,
+            is_disk_full: false
+        })
     ));
     let second = room.reserve(40).unwrap();
     assert!(room.grow(&first, 61).is_err());

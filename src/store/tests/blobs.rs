@@ -81,7 +81,7 @@ async fn what_is_stored_staged_or_asked_for_stays_under_the_limit() {
     fixture.store.scanned().await;
     let digest = fixture.commit(&[1; 60]).await.unwrap();
     let no_room = fixture.stage(Some(41)).await.unwrap_err();
-    assert!(matches!(no_room, RoomError::NoRoom { needed: 41 }));
+    assert!(matches!(no_room, RoomError::NoRoom { needed: 41, .. }));
     let large = Digest::sha256(&[2; 41]);
     let put = fixture.store.put_blob(vec![2; 41].into(), &large);
     assert_eq!(put.await.unwrap_err().kind(), io::ErrorKind::StorageFull);

@@ -1,7 +1,11 @@
 //! Making room for what is new.
 
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 use crate::oci::DigestSet;
+use crate::store::evict::{Pace, Want};
+use crate::store::testing::Sick;
 
 const KIB: u64 = 1 << 10;
 
@@ -142,6 +146,33 @@ async fn a_blob_that_is_used_once_it_is_chosen_stays() {
 }
 
 #[tokio::test]
+async fn what_was_chosen_by_somebody_who_went_away_can_still_go() {
+    let fixture = evicting(100 * KIB).await;
+    for n in 0..70 {
+        fixture.blob(n, KIB).await;
+    }
+    let call = Box::pin(fixture.store.collect(Some(0), false));
+    assert!(futures_util::FutureExt::now_or_never(call).is_none());
+    // Made after what the caller has left behind.
+    let last = fixture.blob(70, KIB).await;
+    let left = fixture.store.totals().blobs;
+    assert_eq!(left, 71 - 64, "one batch was under way");
+    let collected = fixture.store.collect(Some(0), false).await.unwrap();
+    assert_eq!((collected.blobs, fixture.is_there(&last)), (left, false));
+}
+
+#[tokio::test]
+async fn what_could_not_go_can_be_chosen_again() {
+    let mut fixture = evicting(100 * KIB).await;
+    fixture.blob(1, KIB).await;
+    fixture.stop().await;
+    assert!(fixture.store.collect(Some(0), false).await.is_err());
+    let demand = usage::Demand::Bytes(1);
+    let victims = fixture.store.usage.choose(demand, 1, fixture.clock.now());
+    assert_eq!(victims.len(), 1);
+}
+
+#[tokio::test]
 async fn what_nobody_used_for_its_age_goes() {
     let dir = tempfile::tempdir().unwrap();
     let (clock, metrics, tasks) = (Clock::system(), Arc::default(), Tasks::new());
@@ -223,4 +254,77 @@ async fn after_a_crash_a_fetch_waits_until_it_is_known_what_there_is() {
     let fixture = fixture.restart_with(Some(60 * KIB)).await;
     assert!(fixture.stage(Some(10 * KIB)).await.is_ok());
     assert!(fixture.stage(Some(11 * KIB)).await.is_err());
+}
+
+/// Forty blobs of 2 KiB on a disk that says from then on that no more is free than must be, whatever goes.
+async fn on_a_disk_that_frees_nothing() -> (Fixture, Vec<Digest>) {
+    let dir = tempfile::tempdir().unwrap();
+    let (clock, metrics, tasks) = (Clock::system(), Arc::default(), Tasks::new());
+    let options = StoreOptions {
+        min_free: MinFree::Bytes(50 * KIB),
+        evicts: false,
+        ..options_in(dir.path(), None)
+    };
+    let files = Sick::new();
+    let has = |available| {
+        let total = 1 << 30;
+        files.always_has(Space { total, available });
+    };
+    has(1 << 29);
+    let disk = Arc::clone(&files);
+    let store = open_on(disk, options, &clock, &metrics, &tasks).await;
+    let fixture = Fixture {
+        dir,
+        clock,
+        metrics,
+        tasks,
+        store: store.unwrap(),
+    };
+    fixture.store.set_pinned(DigestSet::default());
+    fixture.store.usage.ready_to_choose().await;
+    let mut blobs = Vec::new();
+    for n in 0..40 {
+        blobs.push(fixture.blob(n, 2 * KIB).await);
+    }
+    has(50 * KIB);
+    (fixture, blobs)
+}
+
+#[tokio::test]
+async fn where_what_goes_frees_no_space_little_goes_and_ever_less_often() {
+    let (fixture, blobs) = on_a_disk_that_frees_nothing().await;
+    let (mut pace, stopping) = (Pace::default(), CancellationToken::new());
+    let (_asks, mut asked) = Asks::new();
+    tokio::time::pause();
+    let mut left = Vec::new();
+    for _ in 0..2 {
+        let evictor = &fixture.store.evictor;
+        evictor.relieve(&mut pace, &mut asked, &stopping).await;
+        left.push(fixture.count_of(&blobs));
+    }
+    for _ in 0..7 {
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let evictor = &fixture.store.evictor;
+        evictor.relieve(&mut pace, &mut asked, &stopping).await;
+        left.push(fixture.count_of(&blobs));
+    }
+    assert_eq!(left, [36, 36, 32, 32, 28, 28, 28, 28, 25]);
+}
+
+#[tokio::test]
+async fn a_fetch_that_tries_again_does_not_have_the_same_go_twice() {
+    let (fixture, blobs) = on_a_disk_that_frees_nothing().await;
+    let evictor = &fixture.store.evictor;
+    let mut want = Want {
+        needed: 5 * KIB,
+        is_disk_full: false,
+        promised: 0,
+    };
+    want.promised = evictor.make_room(want).await.unwrap().unwrap();
+    assert_eq!(fixture.count_of(&blobs), 37);
+    for is_disk_full in [false, true] {
+        want.is_disk_full = is_disk_full;
+        assert_eq!(evictor.make_room(want).await.unwrap(), None);
+    }
+    assert_eq!(fixture.count_of(&blobs), 37);
 }

@@ -146,7 +146,16 @@ async fn open_with(
     metrics: &Arc<Metrics>,
     tasks: &Tasks,
 ) -> Result<Arc<Store>, OpenError> {
-    let files = Arc::new(Disk);
+    open_on(Arc::new(Disk), options, clock, metrics, tasks).await
+}
+
+async fn open_on(
+    files: Arc<dyn Files>,
+    options: StoreOptions,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+    tasks: &Tasks,
+) -> Result<Arc<Store>, OpenError> {
     Store::open(
         options,
         files,

@@ -91,3 +91,38 @@ async fn nothing_is_refused_for_what_others_have_on_the_disk_and_what_is_stored_
     fixture.store.scanned().await;
     assert!(fixture.stage(Some(MIB + 1)).await.is_err());
 }
+
+#[tokio::test]
+async fn whom_the_sums_refuse_again_and_again_does_not_call_the_disk_full() {
+    let fixture = Fixture::new().await;
+    fixture.store.scanned().await;
+    let (asks, mut asked) = Asks::new();
+    let own = &fixture.store.partials;
+    let room = Room::new(
+        Some(5),
+        MinFree::Bytes(0),
+        fixture.store.layout.root().to_owned(),
+        Arc::new(Disk),
+        Arc::clone(&fixture.store.usage),
+        Arc::clone(&own.shelf),
+        asks,
+    );
+    let partials = Partials {
+        room: Arc::new(room),
+        ..own.clone()
+    };
+    let stage = partials.stage(stage_key(b"a"), None).await.unwrap();
+    let refused = async {
+        assert!(partials.scratch(10).await.is_err());
+        let written = tokio::task::spawn_blocking(move || stage.write_at(0, &[0; 10]));
+        assert!(written.await.unwrap().is_err());
+    };
+    let answered = async {
+        for _ in 0..8 {
+            let ask = asked.recv().await.unwrap();
+            assert!(!ask.want.is_disk_full);
+            (ask.done)(Some(0));
+        }
+    };
+    tokio::join!(refused, answered);
+}

@@ -24,6 +24,8 @@ pub(super) struct Index {
     pub(super) pinned: DigestSet,
     /// Until when a blob goes only when nothing else is left.
     pub(super) spared: DigestMap<Seconds>,
+    /// When those were last looked for that are spared no longer.
+    swept: Seconds,
     /// When those that were passed over for that were last looked at again.
     pub(super) looked_again: Seconds,
     /// Blobs whose last use waits to be written.
@@ -40,6 +42,7 @@ impl Index {
             bytes: 0,
             pinned: DigestSet::default(),
             spared: DigestMap::default(),
+            swept: 0,
             looked_again: 0,
             unwritten: Vec::new(),
         }
@@ -218,14 +221,20 @@ impl Index {
         }
     }
 
+    /// Forgets those that are spared no longer, where there is no place for more; once a second at most, since it looks at
+    /// all of them.
+    pub(super) fn sweep_spared(&mut self, now: Seconds) {
+        if self.spared.len() >= MOST_SPARED && now != self.swept {
+            self.swept = now;
+            self.spared.retain(|_, until| *until > now);
+        }
+    }
+
     /// Spares a blob, here or to come, until then. Whether it was possible.
-    pub(super) fn spare(&mut self, key: &Key, until: Seconds, now: Seconds) -> bool {
+    pub(super) fn spare(&mut self, key: &Key, until: Seconds) -> bool {
         let short = short(&key.start);
         if self.spared.len() >= MOST_SPARED && !self.spared.contains_key(&short) {
-            self.spared.retain(|_, until| *until > now);
-            if self.spared.len() >= MOST_SPARED {
-                return false;
-            }
+            return false;
         }
         let kept = self.spared.entry(short).or_default();
         *kept = until.max(*kept);
@@ -247,4 +256,4 @@ const ONE_USE: Seconds = 60;
 pub(super) const MOST_UNWRITTEN: usize = 16 * 1024;
 
 /// Blobs that are spared at once: those of some twenty thousand images.
-const MOST_SPARED: usize = 256 * 1024;
+pub(super) const MOST_SPARED: usize = 256 * 1024;

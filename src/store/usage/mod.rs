@@ -4,6 +4,7 @@
 //! touches no file itself. Some 75 bytes per blob: a node of 64 in a list, found through a table of numbers.
 
 mod choose;
+mod chosen;
 mod index;
 mod key;
 mod nodes;
@@ -25,6 +26,7 @@ use crate::telemetry::Metrics;
 pub use probe::IndexProbe;
 
 pub(super) use choose::{Demand, Victim};
+pub(super) use chosen::Chosen;
 pub(super) use reading::Reading;
 
 use index::Index;
@@ -150,6 +152,10 @@ impl Usage {
             if let Some(scan) = &mut state.scan {
                 scan.removed.remove(&key);
                 scan.expected = scan.expected.map(|bytes| bytes.saturating_add(len));
+            }
+            // Who reads the file that was there goes on with it.
+            if let Some(before) = state.index.get(&key).map(|node| node.len) {
+                state.readers.removed(&key.start, before);
             }
             state.index.add(&key, len, seconds(now));
             state.totals()
@@ -292,11 +298,14 @@ impl Usage {
     /// Has blobs, stored or to come, go only when nothing else is left, until then.
     pub(super) fn spare(&self, digests: &[Digest], until: SystemTime, now: SystemTime) {
         let (until, now) = (seconds(until), seconds(now));
-        let mut state = self.state.lock();
-        let keys = digests.iter().filter_map(Key::of);
-        let spared = keys.map(|key| state.index.spare(&key, until, now));
-        let refused = spared.filter(|is_spared| !is_spared).count();
-        drop(state);
+        let keys: Vec<Key> = digests.iter().filter_map(Key::of).collect();
+        let mut refused = 0;
+        for some in keys.chunks(SPARED_AT_ONCE) {
+            let mut state = self.state.lock();
+            state.index.sweep_spared(now);
+            let spared = some.iter().map(|key| state.index.spare(key, until));
+            refused += spared.filter(|is_spared| !is_spared).count();
+        }
         if refused > 0 {
             tracing::debug!(refused, "more images asked for at once than are remembered");
         }
@@ -419,7 +428,18 @@ impl Demand {
         let then = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         Self::UnusedSince(seconds(then))
     }
+
+    /// What is left of it when so many bytes are chosen or gone.
+    pub(super) fn less(self, bytes: u64) -> Self {
+        match self {
+            Self::Bytes(wanted) => Self::Bytes(wanted.saturating_sub(bytes)),
+            Self::UnusedSince(_) => self,
+        }
+    }
 }
+
+/// Blobs that are spared under one lock: others wait for it.
+const SPARED_AT_ONCE: usize = 1024;
 
 /// Blobs that are moved under one lock.
 const AT_ONCE: usize = 4096;

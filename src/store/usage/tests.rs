@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::oci::Algorithm;
+use crate::runtime::Clock;
 
 fn usage() -> Arc<Usage> {
     Arc::new(Usage::new(Arc::default(), Some(0)))
@@ -164,6 +165,45 @@ fn what_loses_its_name_while_it_is_read_counts_until_its_last_reader_leaves() {
 }
 
 #[test]
+fn the_file_that_a_commit_replaces_counts_until_its_last_reader_leaves() {
+    let usage = ready();
+    usage.add(&digest(0), 10, at(0));
+    let reader = usage.open(&digest(0), 10, at(0), at(1));
+    usage.add(&digest(0), 10, at(2));
+    assert_eq!((usage.totals(), usage.taken()), (totals(10, 1), Some(20)));
+    assert_eq!(all_chosen(&usage, at(3)), [digest(0)]);
+    drop(reader);
+    assert_eq!(usage.taken(), Some(10));
+}
+
+#[test]
+fn those_spared_no_longer_are_looked_for_once_a_second_at_most() {
+    let mut index = Index::new();
+    let key = |number: u64| {
+        let mut start = [0; 32];
+        start[..8].copy_from_slice(&number.to_be_bytes());
+        Key { start, rest: None }
+    };
+    let many = index::MOST_SPARED as u64;
+    for n in 0..many {
+        index.sweep_spared(100);
+        assert!(index.spare(&key(n), 101 + u32::from(n == 0)));
+    }
+    index.sweep_spared(100);
+    assert!(!index.spare(&key(many), 200), "all are spared still");
+    assert!(index.spare(&key(0), 102), "known already");
+    index.sweep_spared(101);
+    assert_eq!(index.spared.len(), 1);
+    for n in 1..many {
+        assert!(index.spare(&key(n), 101));
+    }
+    index.sweep_spared(101);
+    assert!(!index.spare(&key(many), 200), "looked for in this second");
+    index.sweep_spared(102);
+    assert!(index.spare(&key(many), 200));
+}
+
+#[test]
 fn newcomers_go_first_while_they_are_more_than_a_quarter() {
     let usage = ready();
     for n in 0..8 {
@@ -247,6 +287,25 @@ fn what_nobody_used_for_long_is_found_of_whatever_kind() {
     let demand = |now| Demand::unused_for(Duration::from_secs(100), at(now));
     assert_eq!(chosen(&usage, demand(104), at(104)), [3, 0].map(digest));
     assert_eq!(chosen(&usage, demand(105), at(105)), [4].map(digest));
+}
+
+#[test]
+fn the_chosen_that_nobody_evicts_go_back_to_where_they_were() {
+    let usage = ready();
+    for n in 0..10 {
+        usage.add(&digest(n), 10, at(n));
+    }
+    let before = all_chosen(&usage, at(10));
+    let mut chosen = Chosen::new(&usage, &Clock::system());
+    chosen.add_all(Demand::Bytes(51));
+    assert_eq!((chosen.count(), chosen.bytes()), (6, 60));
+    assert_eq!(all_chosen(&usage, at(10)).len(), 4);
+    for victim in chosen.take_first(2).victims() {
+        usage.evicted(victim);
+    }
+    assert_eq!((chosen.count(), chosen.bytes()), (4, 40));
+    drop(chosen);
+    assert_eq!(all_chosen(&usage, at(10)), before[2..]);
 }
 
 #[test]
@@ -368,6 +427,8 @@ proptest! {
                         len, used: now, came: now, is_other: false, is_manifest: false,
                     });
                     (blob.len, blob.used, blob.came) = (len, now, now);
+                    // They read the file that was there before.
+                    model.open.remove(&n);
                 }
                 Act::Touch(n) => {
                     usage.touch(&digest(n), at(now));
