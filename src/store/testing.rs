@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -18,6 +18,8 @@ pub(crate) struct Sick {
     left: AtomicU64,
     /// A file whose bytes cannot be read.
     unreadable: Mutex<Option<FileId>>,
+    /// A directory that cannot be listed.
+    unlisted: Mutex<Option<PathBuf>>,
 }
 
 impl fmt::Debug for Sick {
@@ -37,12 +39,18 @@ impl Sick {
         Self {
             left: changes.into(),
             unreadable: Mutex::default(),
+            unlisted: Mutex::default(),
         }
     }
 
     /// Has every read of the file at `path` fail, under whatever name; it can still be opened.
     pub(crate) fn cannot_read(&self, path: &Path) {
         *self.unreadable.lock() = Disk.stat(path).ok().map(|stat| stat.id);
+    }
+
+    /// Has every listing of this directory fail.
+    pub(crate) fn cannot_list(&self, dir: &Path) {
+        *self.unlisted.lock() = Some(dir.to_owned());
     }
 
     fn change(&self) -> io::Result<()> {
@@ -115,6 +123,9 @@ impl Files for Sick {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        if self.unlisted.lock().as_deref() == Some(dir) {
+            return Err(rustix::io::Errno::ACCESS.into());
+        }
         Disk.list(dir)
     }
 

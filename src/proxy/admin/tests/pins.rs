@@ -1,4 +1,31 @@
 use super::*;
+use crate::store::testing::Sick;
+
+#[tokio::test]
+async fn what_cannot_be_read_stops_nothing_where_nothing_is_pinned_below() {
+    let sick = Sick::new();
+    let dir = tempfile::tempdir().unwrap();
+    let (toml, files) = (
+        "[cache]\npin = ['docker.io/library/*:1']",
+        Arc::<Sick>::clone(&sick),
+    );
+    let shelf = Shelf::open_over(dir, toml, Clock::system(), files).await;
+    let picture = Picture::new("a", &["a"]);
+    shelf.image(&alpine(), "1", &picture).await;
+    shelf
+        .image(&place("ghcr.io", "org/app"), "1", &picture)
+        .await;
+    let protected = || {
+        shelf
+            .keeper
+            .pins()
+            .protected(&shelf.store, shelf.clock.now())
+    };
+    sick.cannot_list(&shelf.dir.path().join("data/refs/ghcr.io/org"));
+    assert!(protected().unwrap().keeps(&sha("a")));
+    sick.cannot_list(&shelf.dir.path().join("data/refs/docker.io/library"));
+    protected().unwrap_err();
+}
 
 #[tokio::test]
 async fn pins_by_command_are_there_after_a_restart_and_can_be_taken_away() {
