@@ -1,4 +1,5 @@
 use super::*;
+use crate::proxy::admin::Memory;
 use crate::store::testing::Sick;
 
 #[tokio::test]
@@ -25,6 +26,32 @@ async fn what_cannot_be_read_stops_nothing_where_nothing_is_pinned_below() {
     assert!(protected().unwrap().keeps(&sha("a")));
     sick.cannot_list(&shelf.dir.path().join("data/refs/docker.io/library"));
     protected().unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pin_whose_walk_fails_is_in_force_soon_all_the_same() {
+    let sick = Sick::new();
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::<Sick>::clone(&sick);
+    let shelf = Shelf::open_over(dir, "", Clock::system(), files).await;
+    let picture = Picture::new("a", &["a"]);
+    shelf.image(&alpine(), "1", &picture).await;
+    let keeper = Keeper::serving(
+        &Config::from_toml("", &Overrides::default()).unwrap(),
+        Arc::clone(&shelf.store),
+        shelf.clock.clone(),
+        Arc::clone(&shelf.metrics),
+        shelf.tasks.clone(),
+        Memory::default(),
+    );
+    let keeper = keeper.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let refs = shelf.dir.path().join("data/refs");
+    sick.cannot_list(&refs.join("docker.io/library/alpine/_tags"));
+    keeper.pin("alpine:1").await.unwrap_err();
+    sick.cannot_list(&refs.join("nothing"));
+    tokio::time::sleep(Duration::from_mins(3)).await;
+    assert!(shelf.store.is_pinned(&sha("a")));
 }
 
 #[tokio::test]
