@@ -283,9 +283,7 @@ impl Store {
         let Some((file, stat)) = open_regular(&*self.files, &path)? else {
             return Ok(None);
         };
-        let is_short = self.usage.len_of(digest).is_some_and(|len| stat.len < len)
-            || (stat.len == 0 && Digest::of(digest.algorithm(), b"").as_ref() != Some(digest));
-        if is_short {
+        if self.is_cut(digest, stat.len) {
             tracing::warn!(
                 path = %path.display(),
                 size_bytes = stat.len,
