@@ -31,6 +31,7 @@ mod batch;
 mod check;
 mod chores;
 mod commit;
+mod damaged;
 mod evict;
 mod files;
 mod keep;
@@ -65,7 +66,7 @@ use crate::oci::{Digest, RepoName};
 use crate::runtime::{Clock, Tasks};
 use crate::telemetry::Metrics;
 
-pub use check::{Begun, BlobCheck, BlobShard, Faulty, ShardEntry, Soundness};
+pub use check::{Begun, BlobCheck, BlobShard, Faulty, SetAside, ShardEntry, Soundness};
 pub use evict::Evicted;
 pub use files::{Disk, Entry, FileId, Files, Kind, Space, Stat};
 pub use look::BlobLook;
@@ -121,6 +122,8 @@ pub struct Store {
     committer: Committer,
     evictor: Evictor,
     instance_id: String,
+    /// Most bytes in `damaged/`.
+    most_aside: u64,
 }
 
 /// A committed blob, open. Stays readable while it is held, whatever happens to its name.
@@ -250,6 +253,7 @@ impl Store {
             usage,
             partials,
             instance_id: opened.instance_id,
+            most_aside: damaged::most(options.max_size),
         }))
     }
 
