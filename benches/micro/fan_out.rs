@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use layby::flight::ports::{
-    Blob, Blobs, Body, BoxFuture, Chunk, FetchError, Fetched, Leave, Source, Stage, StageError,
-    StageId,
+    Blob, Blobs, Body, BoxFuture, Chunk, FetchError, Fetched, Leave, Pace, Source, Stage,
+    StageError, StageId,
 };
 use layby::flight::{Flights, Key, Opened, Wanted, Wish};
 use layby::oci::Digest;
@@ -166,9 +166,14 @@ impl Source for Given {
         1
     }
 
+    fn negative_ttl(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn fetch(
         &self,
         range: Option<Range<u64>>,
+        _: Pace,
         _: Instant,
     ) -> BoxFuture<'_, Result<Fetched, FetchError>> {
         let at = |offset: u64| usize::try_from(offset).map_or(SIZE, |offset| offset.min(SIZE));
@@ -182,7 +187,7 @@ impl Source for Given {
         Box::pin(async { Ok(fetched) })
     }
 
-    fn delivered(&self) -> BoxFuture<'_, ()> {
+    fn delivered(&self, _: u64) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
 }
@@ -197,5 +202,9 @@ impl Body for Pieces {
             tokio::task::yield_now().await;
             (!piece.is_empty()).then_some(Ok(piece))
         })
+    }
+
+    fn slow_down(&mut self) -> bool {
+        true
     }
 }

@@ -30,6 +30,8 @@ pub(crate) fn bench(c: &mut Criterion) {
             data_dir: folder.path().to_owned(),
             max_size: None,
             min_free: MinFree::Bytes(0),
+            max_age: None,
+            evicts: false,
             lock_wait: Duration::ZERO,
             offline: false,
         };

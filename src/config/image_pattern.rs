@@ -48,6 +48,21 @@ impl ImagePattern {
         self.repository.is_match(format!("{upstream}/{repository}"))
     }
 
+    /// Whether some tag of a repository at or below `prefix` may be meant, see [`Pin::may_match_below`]. Says so rather too
+    /// often: it looks at what stands before the first wildcard.
+    ///
+    /// [`Pin::may_match_below`]: super::Pin::may_match_below
+    pub(super) fn may_match_below(&self, prefix: &str) -> bool {
+        let (repository, _) = split(&self.text);
+        match repository.find(GLOB) {
+            None => is_below(repository, prefix),
+            Some(end) => {
+                let fixed = repository.get(..end).unwrap_or_default();
+                prefix.starts_with(fixed) || is_below(fixed, prefix)
+            }
+        }
+    }
+
     /// The pattern as written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -69,6 +84,12 @@ impl ImagePattern {
     }
 }
 
+/// Whether the components of `name` begin with those of `prefix`.
+pub(super) fn is_below(name: &str, prefix: &str) -> bool {
+    let rest = name.strip_prefix(prefix);
+    rest.is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
+}
+
 /// The part for upstream and repository, and the one for the tag.
 fn split(text: &str) -> (&str, Option<&str>) {
     let last = text.rfind('/').map_or(0, |slash| slash + 1);
@@ -82,8 +103,11 @@ fn split(text: &str) -> (&str, Option<&str>) {
 }
 
 fn is_glob(text: &str) -> bool {
-    text.contains(['*', '?', '[', ']', '{', '}', '!', '\\'])
+    text.contains(GLOB)
 }
+
+/// What a glob is told by.
+const GLOB: [char; 8] = ['*', '?', '[', ']', '{', '}', '!', '\\'];
 
 /// Images are known by their upstream's key and, on Docker Hub, with `library/`.
 fn known(name: &str, repository: &str, upstreams: &[Arc<Upstream>]) -> Result<(), Wrong> {
@@ -164,6 +188,27 @@ mod tests {
             &repository.parse().expect(repository),
             &tag.parse().expect(tag),
         )
+    }
+
+    #[test]
+    fn what_may_be_below_a_prefix_is_told_by_what_stands_before_the_first_wildcard() {
+        let may = |pattern: &str, prefix| {
+            let pattern: ImagePattern = pattern.parse().expect(pattern);
+            pattern.may_match_below(prefix)
+        };
+        let app = "ghcr.io/org/app";
+        for prefix in ["", "ghcr.io", "ghcr.io/org", app] {
+            assert!(may(app, prefix), "{prefix}");
+        }
+        for prefix in ["ghcr.io/or", "ghcr.io/org/app/x", "quay.io"] {
+            assert!(!may(app, prefix), "{prefix}");
+        }
+        for pattern in ["**:latest", "ghcr.io/**", "ghcr.io/org/a*"] {
+            assert!(may(pattern, app), "{pattern}");
+        }
+        assert!(may("ghcr.io/org/a*", "ghcr.io/org"));
+        assert!(!may("ghcr.io/org/b*", app));
+        assert!(!may("quay.io/**", app));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::faults::Wrong;
-use super::image_pattern::{ImagePattern, PatternError};
+use super::image_pattern::{ImagePattern, PatternError, is_below};
 use super::upstream::{Upstream, UpstreamName};
 use crate::oci::{Digest, RepoName, Tag};
 
@@ -66,6 +66,19 @@ impl Pin {
                 repository: its,
                 ..
             } => of == upstream && its == repository,
+        }
+    }
+
+    /// Whether some image of a repository at or below `prefix` may be meant: an upstream's key, with components of a
+    /// repository's name behind it or without; empty for all upstreams.
+    pub fn may_match_below(&self, prefix: &str) -> bool {
+        match self {
+            Self::Tags(pattern) => pattern.may_match_below(prefix),
+            Self::Digest {
+                upstream,
+                repository,
+                ..
+            } => is_below(&format!("{upstream}/{repository}"), prefix),
         }
     }
 

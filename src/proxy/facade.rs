@@ -117,7 +117,7 @@ impl Proxy {
         self.selector.select(target, host)
     }
 
-    /// A manifest.
+    /// A manifest; [`Proxy::sends`] is told if it goes to the client.
     pub async fn manifest(
         &self,
         place: &Place,
@@ -130,6 +130,11 @@ impl Proxy {
         }?;
         self.retention.answered(place, reference, &answer);
         Ok(answer)
+    }
+
+    /// Notes that a manifest goes to a client, who will ask for what it leads to.
+    pub fn sends(&self, manifest: &ManifestAnswer) {
+        self.retention.sent(manifest);
     }
 
     /// A blob.

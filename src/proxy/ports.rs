@@ -106,7 +106,7 @@ pub(super) trait Records: Refs {
     /// The bytes of a committed blob of at most [`MAX_MANIFEST`] bytes; `None` where there is none, or a larger one.
     fn read_blob<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, io::Result<Option<Bytes>>>;
 
-    /// The length of a committed blob, if there is one.
+    /// The length of a committed blob, if there is one. That is no use of it.
     fn blob_len<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, io::Result<Option<u64>>>;
 
     /// Commits bytes that were verified against `digest`. They are durable on return.

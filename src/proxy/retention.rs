@@ -19,8 +19,10 @@ pub(super) struct Retention {
     store: Arc<Store>,
     clock: Clock,
     protection: Arc<Protection>,
-    /// Answers whose manifests need not be read again yet.
-    read: Recent<Asked, ()>,
+    /// Answers that need not be compared with the pins again yet.
+    answered: Recent<Asked, ()>,
+    /// Manifests that need not be read again yet for what they lead to.
+    sent: Recent<Digest, ()>,
 }
 
 /// An image as it was asked for, and what was answered.
@@ -43,13 +45,14 @@ impl Retention {
             store,
             clock,
             protection,
-            read: Recent::new(),
+            answered: Recent::new(),
+            sent: Recent::new(),
         }
     }
 
-    /// Notes that a manifest goes to a client, who will ask for what it leads to.
+    /// Notes what an answer leads to, in case that it is pinned. Whoever asks where a tag points goes on with the digest,
+    /// and that alone tells nothing of the tag.
     pub(super) fn answered(&self, place: &Place, reference: &Reference, answer: &ManifestAnswer) {
-        self.store.note_use(&answer.digest);
         let tag = match reference {
             Reference::Tag(tag) => Some(tag),
             Reference::Digest(_) => None,
@@ -59,19 +62,37 @@ impl Retention {
             tag: tag.cloned(),
             digest: answer.digest.clone(),
         };
-        let time = self.clock.now();
-        let now = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
-        if self.read.get(&asked, now, READ_AGAIN).is_some() {
-            return;
+        let now = self.now();
+        if self.answered.get(&asked, now, READ_AGAIN).is_none() {
+            self.answered.put(asked, now, ());
+            let parts = || parts(answer);
+            self.protection.note(place, tag, &answer.digest, parts);
         }
-        self.read.put(asked, now, ());
-        let mut parts = vec![answer.digest.clone()];
-        // What cannot be read leads nowhere.
-        if let Ok(info) = ManifestInfo::parse(Some(&answer.media_type), &answer.bytes) {
-            let children = info.manifests().iter().chain(info.blobs());
-            parts.extend(children.map(|part| part.digest.clone()));
-        }
-        self.store.spare(&parts, time + SPARED_FOR + READ_AGAIN);
-        self.protection.note(place, tag, &answer.digest, &parts);
     }
+
+    /// Notes that a manifest is sent to a client, who will ask for what it leads to. Who only looks whether it is still the
+    /// same uses nothing.
+    pub(super) fn sent(&self, answer: &ManifestAnswer) {
+        self.store.note_use(&answer.digest);
+        let now = self.now();
+        if self.sent.get(&answer.digest, now, READ_AGAIN).is_none() {
+            self.sent.put(answer.digest.clone(), now, ());
+            let until = self.clock.now() + SPARED_FOR + READ_AGAIN;
+            self.store.spare(&parts(answer), until);
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::try_from(self.clock.now()).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// A manifest and what it leads to. What cannot be read leads nowhere.
+fn parts(answer: &ManifestAnswer) -> Vec<Digest> {
+    let mut parts = vec![answer.digest.clone()];
+    if let Ok(info) = ManifestInfo::parse(Some(&answer.media_type), &answer.bytes) {
+        let children = info.manifests().iter().chain(info.blobs());
+        parts.extend(children.map(|part| part.digest.clone()));
+    }
+    parts
 }

@@ -13,13 +13,16 @@ pub trait Content: Send + Sync + 'static {
     /// The place that a request is for. `host` is its `Host`.
     fn select(&self, target: &Target, host: Option<&str>) -> Result<Selected, SelectError>;
 
-    /// A manifest, whole.
+    /// A manifest, whole; [`Content::sends`] is told if it goes to the client.
     fn manifest<'a>(
         &'a self,
         place: &'a Place,
         reference: &'a Reference,
         call: &'a Call,
     ) -> BoxFuture<'a, Result<ManifestAnswer, Error>>;
+
+    /// Notes that a manifest goes to the client, rather than only its headers.
+    fn sends(&self, manifest: &ManifestAnswer);
 
     /// A blob, to be read.
     fn blob<'a>(
@@ -68,6 +71,10 @@ impl Content for Proxy {
         call: &'a Call,
     ) -> BoxFuture<'a, Result<ManifestAnswer, Error>> {
         Box::pin(Self::manifest(self, place, reference, call))
+    }
+
+    fn sends(&self, manifest: &ManifestAnswer) {
+        Self::sends(self, manifest);
     }
 
     fn blob<'a>(

@@ -14,6 +14,7 @@ use crate::oci::Digest;
 use crate::runtime::Clock;
 
 use super::commit::Job;
+use super::damaged::{self, Aside};
 use super::evict::{Outcome, carry_out};
 use super::files::{FileId, Files, at, is_absent};
 use super::layout::{Layout, PartialId};
@@ -42,13 +43,13 @@ pub(super) enum Change {
     RemoveRecord { target: PathBuf },
     /// Removes the blob at `target`; `false` where there is none.
     RemoveBlob { digest: Digest, target: PathBuf },
-    /// Moves the blob at `target` to `aside`; `false` where it is not the file `seen`, which the caller holds open, any
+    /// Moves the blob at `target` to `aside`, or removes it without one; `false` where it is not the file `seen`, which the caller holds open, any
     /// more.
     MoveAside {
         digest: Digest,
         target: PathBuf,
         seen: FileId,
-        aside: PathBuf,
+        aside: Option<Aside>,
     },
     /// Removes blobs that were chosen to go; `target` is where they all are.
     Evict {
@@ -183,7 +184,9 @@ impl Batcher {
         work.state = self.first_state(&work.job.change);
         let needed = match (&work.state, &work.job.change) {
             (Ok(State::Stage | State::Record { .. }), change) => change.target().parent(),
-            (Ok(State::Aside), Change::MoveAside { aside, .. }) => aside.parent(),
+            (Ok(State::Aside), Change::MoveAside { aside, .. }) => {
+                aside.as_ref().and_then(|aside| aside.path.parent())
+            }
             _ => None,
         };
         if let Some(dir) = needed.map(Path::to_owned) {
@@ -371,7 +374,16 @@ impl Batcher {
             return;
         };
         let moved = match self.files.stat(target) {
-            Ok(stat) if stat.id == *seen => self.files.rename(target, aside).map(|()| true),
+            Ok(stat) if stat.id == *seen => {
+                let (files, now) = (&*self.files, self.clock.now());
+                let gone = match aside {
+                    Some(aside) => {
+                        damaged::move_to(files, &self.layout, aside, target, stat.len, now)
+                    }
+                    None => files.unlink(target),
+                };
+                gone.map(|()| true)
+            }
             Ok(_) => Ok(false),
             Err(error) => Err(error),
         };

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use crate::oci::{Digest, Hasher};
 
 use super::batch::Change;
+use super::damaged::Aside;
 use super::files::{Entry, FileId, Files, Kind, Stat, at, is_absent};
+use super::usage::Reading;
+use super::walk::PassedOver;
 use super::{Store, layout};
 
 /// What a stored blob turned out to be.
@@ -40,8 +43,20 @@ pub enum Soundness {
 #[derive(Debug)]
 pub struct Faulty {
     id: FileId,
+    len: u64,
     #[expect(dead_code, reason = "held, not used")]
     file: File,
+}
+
+/// What became of a blob that was found faulty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetAside {
+    /// It is there now.
+    Moved(PathBuf),
+    /// It is larger than all that is kept aside, and was removed.
+    Removed,
+    /// It was removed or committed anew since.
+    Gone,
 }
 
 /// A comparison as it begins.
@@ -64,6 +79,8 @@ pub struct BlobCheck {
     hasher: Hasher,
     buffer: Vec<u8>,
     offset: u64,
+    /// It is not evicted meanwhile.
+    _reading: Option<Reading>,
 }
 
 impl BlobCheck {
@@ -110,6 +127,7 @@ impl BlobCheck {
         let file = self.file.try_clone();
         Ok(Faulty {
             id: self.stat.id,
+            len: self.stat.len,
             file: file.map_err(|error| at("hold", &self.path, &error))?,
         })
     }
@@ -147,18 +165,25 @@ impl BlobShard {
 }
 
 impl Store {
-    /// The directories that blobs are in, and what else lies beside them. Blocks shortly.
-    pub fn blob_shards(&self) -> io::Result<(Vec<BlobShard>, Vec<PathBuf>)> {
-        let (mut shards, mut foreign) = (Vec::new(), Vec::new());
+    /// The directories that blobs are in, and what else lies beside them or cannot be listed. Blocks shortly.
+    pub fn blob_shards(&self) -> io::Result<(Vec<BlobShard>, Vec<PassedOver>)> {
+        let (mut shards, mut passed_over) = (Vec::new(), Vec::new());
         let root = self.layout.blobs_dir();
         for entry in self.sorted(&root)? {
             let known = layout::ALGORITHMS.iter().find(|name| entry.name == **name);
             let dir = root.join(&entry.name);
             let Some(algorithm) = known.filter(|_| entry.kind == Kind::Directory) else {
-                foreign.push(dir);
+                passed_over.push(PassedOver::Foreign(dir));
                 continue;
             };
-            for shard in self.sorted(&dir)? {
+            let listed = match self.sorted(&dir) {
+                Ok(listed) => listed,
+                Err(error) => {
+                    passed_over.push(PassedOver::Unreadable(dir, error));
+                    continue;
+                }
+            };
+            for shard in listed {
                 let path = dir.join(&shard.name);
                 if is_shard(&shard) {
                     shards.push(BlobShard {
@@ -167,11 +192,11 @@ impl Store {
                         path,
                     });
                 } else {
-                    foreign.push(path);
+                    passed_over.push(PassedOver::Foreign(path));
                 }
             }
         }
-        Ok((shards, foreign))
+        Ok((shards, passed_over))
     }
 
     /// What is in a directory of blobs, in order. Blocks shortly.
@@ -194,6 +219,8 @@ impl Store {
         else {
             return Ok(Begun::Ended(Soundness::Missing));
         };
+        // Before it is opened, so that it cannot lose its name unnoticed in between. No use of it.
+        let reading = self.usage.hold(digest);
         let file = match self.files.open_once(&path) {
             Ok(file) => file,
             Err(error) if is_absent(&error) => return Ok(Begun::Ended(Soundness::Missing)),
@@ -213,6 +240,7 @@ impl Store {
             hasher,
             buffer: Vec::new(),
             offset: 0,
+            _reading: reading,
         })))
     }
 
@@ -239,34 +267,30 @@ impl Store {
         }
     }
 
-    /// Moves the blob `digest` to `damaged/`, so that it is fetched anew at its next use; where to. `None` where what was
-    /// found faulty is not there any more: removed, or committed anew. Those who hold it open keep it. Durable when it
-    /// returns.
-    pub async fn set_aside(&self, digest: &Digest, faulty: &Faulty) -> io::Result<Option<PathBuf>> {
+    /// Moves the blob `digest` to `damaged/`, so that it is fetched anew at its next use, in place of what was moved there
+    /// before of the same name; what was moved there longest ago goes where there is too much. Those who hold the blob open
+    /// keep it. Durable when it returns.
+    pub async fn set_aside(&self, digest: &Digest, faulty: &Faulty) -> io::Result<SetAside> {
         let Some(target) = self.layout.blob(digest) else {
-            return Ok(None);
+            return Ok(SetAside::Gone);
         };
-        let aside = self.free_name(digest);
+        let path = self.layout.damaged(digest);
+        let is_kept = faulty.len <= self.most_aside;
+        let aside = is_kept.then(|| Aside {
+            path: path.clone(),
+            most: self.most_aside,
+        });
         let change = Change::MoveAside {
             digest: digest.clone(),
             target,
             seen: faulty.id,
-            aside: aside.clone(),
+            aside,
         };
-        let is_moved = self.committer.make(change).await?;
-        Ok(is_moved.then_some(aside))
-    }
-
-    /// Whatever was moved aside before is kept for whoever looks into it.
-    fn free_name(&self, digest: &Digest) -> PathBuf {
-        for attempt in 0..MOST_ASIDE {
-            let path = self.layout.damaged(digest, attempt);
-            if self.files.stat(&path).is_err_and(|error| is_absent(&error)) {
-                return path;
-            }
-        }
-        // The disk that damaged it so often is the message; the last one is replaced.
-        self.layout.damaged(digest, MOST_ASIDE)
+        Ok(match self.committer.make(change).await? {
+            true if is_kept => SetAside::Moved(path),
+            true => SetAside::Removed,
+            false => SetAside::Gone,
+        })
     }
 }
 
@@ -287,6 +311,3 @@ fn is_ours(error: &io::Error) -> bool {
 
 /// Read at once: little enough to be in nobody's way.
 const PIECE: usize = 256 * 1024;
-
-/// Copies of one damaged blob that are kept.
-const MOST_ASIDE: u32 = 16;

@@ -70,10 +70,10 @@ impl Layout {
         self.root.join("damaged")
     }
 
-    /// A blob that is moved aside for the `attempt`-th time.
-    pub(super) fn damaged(&self, digest: &Digest, attempt: u32) -> PathBuf {
+    /// A blob that is moved aside.
+    pub(super) fn damaged(&self, digest: &Digest) -> PathBuf {
         let name = digest_name(digest).replace(':', "-");
-        self.damaged_dir().join(format!("{name}.{attempt}"))
+        self.damaged_dir().join(name)
     }
 
     /// Files being written: blobs and records alike.
@@ -188,6 +188,12 @@ pub(super) fn partial_name(name: &OsStr) -> Option<PartialName> {
         Some(key) => StageKey::parse(key).map(PartialName::Log),
         None => StageKey::parse(name).map(PartialName::Stage),
     }
+}
+
+/// Whether a file in `damaged/` is a blob that was moved aside.
+pub(super) fn is_damaged_name(name: &OsStr) -> bool {
+    let parts = name.to_str().and_then(|name| name.split_once('-'));
+    parts.is_some_and(|(algorithm, _)| ALGORITHMS.contains(&algorithm))
 }
 
 /// Names of the folders in `blobs/`.

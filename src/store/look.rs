@@ -37,6 +37,20 @@ impl Store {
         }
     }
 
+    /// The length of a committed blob, which is not opened for it; `None` as well for one that has lost its end. Blocks
+    /// shortly.
+    pub fn blob_len(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        let len = self.look_at_blob(digest)?.map(|look| look.len);
+        Ok(len.filter(|len| !self.is_cut(digest, *len)))
+    }
+
+    /// Whether a blob that has `len` bytes has lost its end.
+    pub(super) fn is_cut(&self, digest: &Digest, len: u64) -> bool {
+        let counted = self.counted_len(digest);
+        counted.is_some_and(|counted| len < counted)
+            || (len == 0 && Digest::of(digest.algorithm(), b"").as_ref() != Some(digest))
+    }
+
     /// The bytes of a committed blob; `None` where there is none, or a longer one. Blocks shortly.
     pub fn peek_blob(&self, digest: &Digest, most: u64) -> io::Result<Option<Vec<u8>>> {
         let Some(path) = self.layout.blob(digest) else {

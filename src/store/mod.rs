@@ -31,6 +31,7 @@ mod batch;
 mod check;
 mod chores;
 mod commit;
+mod damaged;
 mod evict;
 mod files;
 mod keep;
@@ -66,7 +67,7 @@ use crate::oci::{Digest, RepoName};
 use crate::runtime::{Clock, Tasks};
 use crate::telemetry::Metrics;
 
-pub use check::{Begun, BlobCheck, BlobShard, Faulty, ShardEntry, Soundness};
+pub use check::{Begun, BlobCheck, BlobShard, Faulty, SetAside, ShardEntry, Soundness};
 pub use evict::Evicted;
 pub use files::{Disk, Entry, FileId, Files, Kind, Space, Stat};
 pub use look::BlobLook;
@@ -122,6 +123,8 @@ pub struct Store {
     committer: Committer,
     evictor: Evictor,
     instance_id: String,
+    /// Most bytes in `damaged/`.
+    most_aside: u64,
 }
 
 /// A committed blob, open. Stays readable while it is held, whatever happens to its name.
@@ -259,6 +262,7 @@ impl Store {
             usage,
             partials,
             instance_id: opened.instance_id,
+            most_aside: damaged::most(options.max_size),
         }))
     }
 
@@ -292,9 +296,7 @@ impl Store {
         let Some((file, stat)) = open_regular(&*self.files, &path)? else {
             return Ok(None);
         };
-        let is_short = self.usage.len_of(digest).is_some_and(|len| stat.len < len)
-            || (stat.len == 0 && Digest::of(digest.algorithm(), b"").as_ref() != Some(digest));
-        if is_short {
+        if self.is_cut(digest, stat.len) {
             tracing::warn!(
                 path = %path.display(),
                 size_bytes = stat.len,

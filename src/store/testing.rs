@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -20,6 +20,8 @@ pub(crate) struct Sick {
     unreadable: Mutex<Option<FileId>>,
     /// What it says of its space, whatever goes or comes.
     space: Mutex<Option<Space>>,
+    /// A directory that cannot be listed.
+    unlisted: Mutex<Option<PathBuf>>,
 }
 
 impl fmt::Debug for Sick {
@@ -40,6 +42,7 @@ impl Sick {
             left: changes.into(),
             unreadable: Mutex::default(),
             space: Mutex::default(),
+            unlisted: Mutex::default(),
         }
     }
 
@@ -51,6 +54,11 @@ impl Sick {
     /// Has it say so of its space from now on, whatever goes or comes.
     pub(crate) fn always_has(&self, space: Space) {
         *self.space.lock() = Some(space);
+    }
+
+    /// Has every listing of this directory fail.
+    pub(crate) fn cannot_list(&self, dir: &Path) {
+        *self.unlisted.lock() = Some(dir.to_owned());
     }
 
     fn change(&self) -> io::Result<()> {
@@ -123,6 +131,9 @@ impl Files for Sick {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        if self.unlisted.lock().as_deref() == Some(dir) {
+            return Err(rustix::io::Errno::ACCESS.into());
+        }
         Disk.list(dir)
     }
 

@@ -135,6 +135,16 @@ impl Store {
         Ok(ControlFlow::Continue(()))
     }
 
+    /// What the names of all repositories at or below this directory begin with, the upstream's key and a slash before them;
+    /// nothing for all of them.
+    pub fn repositories_below(&self, dir: &Path) -> String {
+        let below = dir.strip_prefix(self.layout.refs_dir());
+        below
+            .unwrap_or(Path::new(""))
+            .to_string_lossy()
+            .into_owned()
+    }
+
     /// What lies in the data directory itself without being the store's.
     pub fn foreign_in_root(&self) -> io::Result<Vec<PathBuf>> {
         let root = self.layout.root();

@@ -83,7 +83,7 @@ impl Records for StoreRecords {
 
     fn blob_len<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, io::Result<Option<u64>>> {
         let digest = digest.clone();
-        Box::pin(self.with(move |store| Ok(store.open_blob(&digest)?.map(|blob| blob.len))))
+        Box::pin(self.with(move |store| store.blob_len(&digest)))
     }
 
     fn put_blob<'a>(&'a self, bytes: Bytes, digest: &'a Digest) -> BoxFuture<'a, io::Result<()>> {

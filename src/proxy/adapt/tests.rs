@@ -9,6 +9,7 @@ use crate::config::MinFree;
 use crate::flight::conformance::blobs_conform;
 use crate::flight::ports::{Blob, Blobs, Leave, Stage};
 use crate::oci::Digest;
+use crate::proxy::ports::Records as _;
 use crate::proxy::testing::records_conform;
 use crate::runtime::{Clock, Tasks};
 use crate::store::{Disk, StageKey, Store, StoreOptions};
@@ -73,4 +74,22 @@ async fn a_discarded_stage_takes_room_as_long_as_a_part_of_it_is_on_its_way() {
 async fn records_on_disk_keep_the_contract() {
     let (_dir, store) = store().await;
     records_conform(&StoreRecords(store)).await;
+}
+
+#[tokio::test]
+async fn looking_for_a_blob_is_no_use_of_it_and_what_was_cut_is_not_there() {
+    let (dir, store) = store().await;
+    let digest = Digest::sha256(b"content");
+    let bytes = bytes::Bytes::from_static(b"content");
+    store.put_blob(bytes, &digest).await.unwrap();
+    let encoded = digest.encoded();
+    let path = dir.path().join("data/blobs/sha256").join(&encoded[..2]);
+    let records = StoreRecords(Arc::clone(&store));
+    let before = store.look_at_blob(&digest).unwrap();
+    assert_eq!(records.blob_len(&digest).await.unwrap(), Some(7));
+    assert_eq!(store.look_at_blob(&digest).unwrap(), before);
+    for cut in ["conten", ""] {
+        std::fs::write(path.join(encoded), cut).unwrap();
+        assert_eq!(records.blob_len(&digest).await.unwrap(), None);
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::oci::Digest;
-use crate::store::{Faulty, Soundness, Store};
+use crate::store::{Faulty, SetAside, Soundness, Store};
 use crate::telemetry::Metrics;
 
 use super::memory::Memory;
@@ -54,11 +54,14 @@ impl Healer {
     ) -> Finding {
         self.metrics.cache.damaged.inc();
         let done = match self.store.set_aside(digest, file).await {
-            Ok(Some(path)) => format!(
+            Ok(SetAside::Moved(path)) => format!(
                 "moved to {}; it is fetched again at its next use",
                 path.display()
             ),
-            Ok(None) => "it was removed or replaced meanwhile".to_owned(),
+            Ok(SetAside::Removed) => {
+                "removed, too large to be kept; it is fetched again at its next use".to_owned()
+            }
+            Ok(SetAside::Gone) => "it was removed or replaced meanwhile".to_owned(),
             Err(error) => format!("it is still there: {error}"),
         };
         self.memory.forget_bytes(digest);

@@ -396,6 +396,8 @@ impl Administration for Keeper {
     fn pin<'a>(&'a self, images: &'a str) -> Reply<'a, PinChange> {
         Box::pin(async {
             let change = self.pins.add(self.names.pin(images)?, &self.store).await?;
+            // Whether or not this is waited for to the end, and whatever comes of it.
+            self.protection.refresh();
             if !self.is_at_rest {
                 self.protection.find_out().await?;
             }

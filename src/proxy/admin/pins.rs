@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::config::Pin;
 use crate::oci::{Digest, Tag};
 use crate::proxy::Place;
-use crate::store::{Note, Store};
+use crate::store::{Note, PassedOver, Store};
 
 use super::AdminError;
 use super::digests::DigestSet;
@@ -98,7 +98,8 @@ impl Pins {
     }
 
     /// Every blob and manifest that pinned images lead to at `now`, so that eviction leaves them alone. Reads the manifests of
-    /// repositories with a pin only. Blocks for as long as those are many; fails rather than leave something out.
+    /// repositories with a pin only. Blocks for as long as those are many; fails rather than leave something out, but not over
+    /// what cannot be read and holds nothing that is pinned.
     pub fn protected(&self, store: &Store, now: SystemTime) -> io::Result<Protected> {
         let mut parts = DigestSet::default();
         if !self.any(|_| true) {
@@ -122,7 +123,18 @@ impl Pins {
                 Ok(ControlFlow::Continue(()))
             })
         };
-        store.each_repository(None, &mut in_repository, &mut |_| {})?;
+        let mut passed_over = |what| match what {
+            PassedOver::Unreadable(path, error) => {
+                let name = store.repositories_below(&path);
+                if self.any(|pin| pin.may_match_below(&name)) {
+                    return Err(error);
+                }
+                warn!(%error, "a directory of records cannot be read; nothing in it is pinned");
+                Ok(())
+            }
+            PassedOver::Foreign(_) => Ok(()),
+        };
+        store.each_readable_repository(None, &mut in_repository, &mut passed_over)?;
         Ok(Protected { parts, as_of: now })
     }
 

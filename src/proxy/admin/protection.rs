@@ -1,7 +1,8 @@
 //! Keeps the store's set of what pinned images lead to as it should be.
 //!
 //! All of it is found out at start, when the pins change, and once an hour, one after the other: that alone takes away
-//! what is pinned no longer. In between, what a pinned image newly leads to is added when the image is asked for.
+//! what is pinned no longer. In between, what a pinned image newly leads to is added when the image is asked for, and stays
+//! until the walk after the next at least.
 
 use std::io;
 use std::sync::Arc;
@@ -25,11 +26,20 @@ pub(in crate::proxy) struct Protection {
     store: Arc<Store>,
     pins: Arc<Pins>,
     clock: Clock,
-    /// What was added since the walk under way began, which may have passed it by.
-    added: Mutex<DigestSet>,
+    added: Mutex<Added>,
     /// One walk at a time.
     walking: tokio::sync::Mutex<()>,
     changed: Notify,
+}
+
+/// What was added between two walks. A tag's record is written behind the answer that it is about, so a walk may pass by
+/// what was added shortly before it began, too.
+#[derive(Debug, Default)]
+struct Added {
+    /// Since the walk under way began.
+    since: DigestSet,
+    /// Before it, back to the one before that has succeeded.
+    before: DigestSet,
 }
 
 impl Protection {
@@ -48,12 +58,20 @@ impl Protection {
     pub(super) fn keep(self: &Arc<Self>, tasks: &Tasks) {
         let this = Arc::clone(self);
         tasks.spawn_until_stop(async move {
+            let mut is_known = false;
             loop {
                 let started = Instant::now();
                 let next = match this.find_out().await {
-                    Ok(()) => EVERY,
+                    Ok(()) => {
+                        is_known = true;
+                        EVERY
+                    }
+                    Err(error) if is_known => {
+                        warn!(%error, "what pinned images lead to cannot be told; what it was last, and what is asked for since, stays");
+                        RETRY
+                    }
                     Err(error) => {
-                        warn!(%error, "what pinned images lead to cannot be told; until it can, nothing new is evicted by it");
+                        warn!(%error, "what pinned images lead to cannot be told; until then nothing is evicted");
                         RETRY
                     }
                 };
@@ -67,7 +85,11 @@ impl Protection {
     /// Finds out what pinned images lead to, and has the store keep that. Takes as long as they are many.
     pub(super) async fn find_out(&self) -> io::Result<()> {
         let _turn = self.walking.lock().await;
-        *self.added.lock() = DigestSet::default();
+        {
+            let mut added = self.added.lock();
+            let since = std::mem::take(&mut added.since);
+            added.before.extend(&since);
+        }
         let (store, pins, now) = (
             Arc::clone(&self.store),
             Arc::clone(&self.pins),
@@ -75,8 +97,9 @@ impl Protection {
         );
         let walk = tokio::task::spawn_blocking(move || pins.protected(&store, now));
         let mut parts = walk.await.map_err(io::Error::other)??.into_parts();
-        let added = self.added.lock();
-        parts.extend(&added);
+        let mut added = self.added.lock();
+        parts.extend(&std::mem::take(&mut added.before));
+        parts.extend(&added.since);
         self.store.set_pinned(parts);
         Ok(())
     }
@@ -86,22 +109,24 @@ impl Protection {
         self.changed.notify_one();
     }
 
-    /// Notes what an image leads to, in case that it is pinned, or that a pinned one leads to it.
+    /// Notes what an image leads to, in case that it is pinned, or that a pinned one leads to it; `parts` are asked for only
+    /// then.
     pub(in crate::proxy) fn note(
         &self,
         place: &Place,
         tag: Option<&Tag>,
         digest: &Digest,
-        parts: &[Digest],
+        parts: impl FnOnce() -> Vec<Digest>,
     ) {
         if !self.store.is_pinned(digest) && !self.pins.are_for(place, tag, digest) {
             return;
         }
+        let parts = parts();
         let mut added = self.added.lock();
-        for part in parts {
-            added.insert(part);
+        for part in &parts {
+            added.since.insert(part);
         }
-        self.store.pin_also(parts);
+        self.store.pin_also(&parts);
     }
 }
 

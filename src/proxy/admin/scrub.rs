@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::oci::Digest;
 use crate::runtime::{Clock, Tasks};
-use crate::store::{Begun, BlobShard, Note, ShardEntry, Soundness, Totals};
+use crate::store::{Begun, BlobShard, Note, PassedOver, ShardEntry, Soundness, Totals};
 
 use super::heal::Healer;
 use super::{AdminError, blocking};
@@ -105,7 +105,14 @@ impl Scrub {
     /// Reads what is left of a round.
     async fn round(&mut self) -> Result<(), AdminError> {
         let store = Arc::clone(&self.healer.store);
-        let (shards, _) = blocking(move || store.blob_shards()).await?;
+        let (shards, passed_over) = blocking(move || store.blob_shards()).await?;
+        for what in passed_over {
+            if let PassedOver::Unreadable(_, error) = what {
+                tracing::warn!(%error, "a directory of blobs cannot be read; the scrub goes on without it");
+                // There may be nothing else to be read.
+                tokio::time::sleep(SLICE).await;
+            }
+        }
         for shard in shards {
             let after = self.at.after.as_ref();
             if after.is_some_and(|after| shard.is_before(after)) {

@@ -92,10 +92,8 @@ impl Verifier {
         for path in self.store.foreign_in_root()? {
             self.foreign(&path)?;
         }
-        let (shards, foreign) = self.store.blob_shards()?;
-        for path in foreign {
-            self.foreign(&path)?;
-        }
+        let (shards, passed_over) = self.store.blob_shards()?;
+        self.passed_over(passed_over)?;
         for shard in shards {
             let entries = match self.store.shard_entries(&shard) {
                 Ok(entries) => entries,
@@ -192,6 +190,16 @@ impl Verifier {
         })
     }
 
+    fn passed_over(&mut self, passed_over: Vec<PassedOver>) -> Checked {
+        for what in passed_over {
+            match what {
+                PassedOver::Foreign(path) => self.foreign(&path)?,
+                PassedOver::Unreadable(path, error) => self.unreadable(&path, &error)?,
+            }
+        }
+        Ok(())
+    }
+
     fn foreign(&mut self, path: &Path) -> Checked {
         self.found(Finding {
             kind: FindingKind::Foreign,
@@ -217,12 +225,7 @@ impl Verifier {
             passed_over.push(what);
             Ok(())
         })?;
-        for what in passed_over {
-            match what {
-                PassedOver::Foreign(path) => self.foreign(&path)?,
-                PassedOver::Unreadable(path, error) => self.unreadable(&path, &error)?,
-            }
-        }
+        self.passed_over(passed_over)?;
         for place in places {
             match self.records_of(&place) {
                 // Of this repository alone: its directories, as the error says.

@@ -1,7 +1,7 @@
 //! Manifests, by tag or digest, byte for byte and with the type they were stored with, whatever `Accept` says.
 
-use http::StatusCode;
 use http::header::{ACCEPT_RANGES, CONTENT_TYPE};
+use http::{Method, StatusCode};
 
 use crate::oci::{Reference, Target};
 use crate::server::answer::{Answer, Payload};
@@ -21,6 +21,10 @@ pub(in crate::server) async fn answer(
         .manifest(&selected.place, reference, &exchange.call)
         .await?;
     exchange.record.set_cache(manifest.outcome);
+    let client_has = client_has(&exchange.request.headers, &manifest.digest);
+    if !client_has && exchange.request.method == Method::GET {
+        service.content.sends(&manifest);
+    }
     let by_digest = matches!(reference, Reference::Digest(_));
     let answer = Answer::new(StatusCode::OK, Payload::Memory(manifest.bytes))
         .with(CONTENT_TYPE, manifest.media_type.as_str())
@@ -30,7 +34,7 @@ pub(in crate::server) async fn answer(
         .with_lifetime(by_digest, service.clients.is_restricted())
         .with_outcome(manifest.outcome, manifest.warning.as_deref())
         .with_namespace(&selected);
-    Ok(if client_has(&exchange.request.headers, &manifest.digest) {
+    Ok(if client_has {
         answer.not_modified()
     } else {
         answer

@@ -310,3 +310,16 @@ async fn the_clients_request_id_and_via_are_passed_on() {
     assert!(site.get(path).await.header("x-request-id").is_some());
     assert!(INSTANCE != "other");
 }
+
+#[tokio::test]
+async fn a_manifest_counts_as_sent_when_it_is_and_not_when_it_is_only_looked_at() {
+    let site = Site::start();
+    site.fake.manifest("v1", MANIFEST, CacheOutcome::Hit);
+    let path = "/v2/org/app/manifests/v1";
+    site.ask("HEAD", path, &[]).await;
+    let has = format!("If-None-Match: \"{}\"", digest_of(MANIFEST));
+    site.ask("GET", path, &[&has]).await;
+    assert_eq!(*site.fake.sent.lock(), []);
+    site.ask("GET", path, &[]).await;
+    assert_eq!(*site.fake.sent.lock(), [digest_of(MANIFEST)]);
+}

@@ -30,6 +30,8 @@ pub(super) struct Fake {
     pub(super) catalog: Mutex<Vec<String>>,
     /// What blobs were asked for.
     pub(super) usages: Mutex<Vec<BlobUse>>,
+    /// The manifests that went to clients.
+    pub(super) sent: Mutex<Vec<Digest>>,
     /// The last call's.
     pub(super) call: Mutex<Option<Call>>,
     /// Whether nothing is ever answered.
@@ -155,6 +157,10 @@ impl Content for Fake {
             let found = manifests.get(&reference.to_string()).cloned();
             found.unwrap_or_else(|| Err(missing(What::Manifest)))
         })
+    }
+
+    fn sends(&self, manifest: &ManifestAnswer) {
+        self.sent.lock().push(manifest.digest.clone());
     }
 
     fn blob<'a>(

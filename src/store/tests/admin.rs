@@ -163,22 +163,64 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn a_damaged_blob_is_moved_aside_and_no_longer_counted() {
+async fn a_damaged_blob_is_moved_aside_once_and_no_longer_counted() {
     let fixture = Fixture::new().await;
     let digest = fixture.commit(b"content").await.unwrap();
-    for (number, damage) in [b"Content", b"CONTENT"].into_iter().enumerate() {
+    for damage in [b"Content", b"CONTENT"] {
         fs::write(fixture.path(&digest), damage).unwrap();
         let faulty = fixture.damage(&digest);
         let aside = fixture.store.set_aside(&digest, &faulty).await.unwrap();
-        assert_eq!(fs::read(aside.unwrap()).unwrap(), damage);
+        let path = fixture.store.layout.damaged(&digest);
+        assert_eq!(fs::read(&path).unwrap(), damage);
+        assert_eq!(aside, SetAside::Moved(path));
         assert_eq!(fixture.read(&digest), None);
         assert_eq!(fixture.store.totals(), Totals::default());
-        assert_eq!(fixture.aside().len(), number + 1);
+        assert_eq!(fixture.aside(), [damage]);
         // Nothing is left to be moved.
         let again = fixture.store.set_aside(&digest, &faulty).await.unwrap();
-        assert_eq!(again, None);
+        assert_eq!(again, SetAside::Gone);
         fixture.commit(b"content").await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_hundredth_of_the_store_is_kept_of_what_was_damaged_and_the_oldest_goes() {
+    let fixture = Fixture::with_max_size(Some(100_000)).await;
+    let own = fixture.store.layout.damaged_dir().join("notes");
+    let mut asides = Vec::new();
+    for (number, len) in [(1_u8, 400), (2, 400), (3, 400), (4, 1001)] {
+        let digest = fixture.commit(&vec![number; len]).await.unwrap();
+        fs::write(fixture.path(&digest), vec![number + 10; len]).unwrap();
+        fixture.clock.advance(Duration::from_secs(10));
+        let faulty = fixture.damage(&digest);
+        asides.push(fixture.store.set_aside(&digest, &faulty).await.unwrap());
+        assert!(!fixture.path(&digest).try_exists().unwrap());
+        fs::write(&own, "an operator's").unwrap();
+    }
+    assert_eq!(asides.pop(), Some(SetAside::Removed));
+    let there = asides.iter().map(|aside| match aside {
+        SetAside::Moved(path) => path.try_exists().unwrap(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(there.collect::<Vec<_>>(), [false, true, true]);
+    assert!(own.try_exists().unwrap());
+}
+
+#[tokio::test]
+async fn a_blob_that_is_being_checked_is_not_evicted_and_not_used() {
+    let fixture = Fixture::new().await;
+    fixture.store.set_pinned(crate::oci::DigestSet::default());
+    fixture.store.usage.ready_to_choose().await;
+    let digest = fixture.commit(b"content").await.unwrap();
+    fixture.clock.advance(Duration::from_mins(2));
+    let before = fixture.store.look_at_blob(&digest).unwrap();
+    let check = fixture.store.begin_check(&digest).unwrap();
+    assert_eq!(fixture.store.look_at_blob(&digest).unwrap(), before);
+    let collect = || fixture.store.collect(Some(0), false);
+    assert_eq!(collect().await.unwrap().blobs, 0);
+    drop(check);
+    fixture.clock.advance(Duration::from_mins(2));
+    assert_eq!(collect().await.unwrap().blobs, 1);
 }
 
 #[tokio::test]
@@ -189,7 +231,7 @@ async fn a_blob_that_was_committed_anew_since_it_was_found_damaged_stays() {
     let faulty = fixture.damage(&digest);
     fixture.commit(b"content").await.unwrap();
     let aside = fixture.store.set_aside(&digest, &faulty).await.unwrap();
-    assert_eq!(aside, None);
+    assert_eq!(aside, SetAside::Gone);
     assert_eq!(fixture.read(&digest).unwrap(), b"content");
     assert_eq!(fixture.store.totals().blobs, 1);
     assert_eq!(fixture.aside(), Vec::<Vec<u8>>::new());
@@ -204,7 +246,7 @@ async fn a_last_use_noted_meanwhile_does_not_save_a_damaged_blob() {
     let later = SystemTime::now() + Duration::from_hours(1);
     Disk.set_modified(&fixture.path(&digest), later).unwrap();
     let aside = fixture.store.set_aside(&digest, &faulty).await.unwrap();
-    assert!(aside.is_some());
+    assert!(matches!(aside, SetAside::Moved(_)), "{aside:?}");
 }
 
 #[tokio::test]

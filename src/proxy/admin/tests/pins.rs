@@ -1,4 +1,98 @@
 use super::*;
+use crate::proxy::admin::Memory;
+use crate::proxy::retention::Retention;
+use crate::proxy::{CacheOutcome, ManifestAnswer};
+use crate::store::testing::Sick;
+
+#[tokio::test]
+async fn what_cannot_be_read_stops_nothing_where_nothing_is_pinned_below() {
+    let sick = Sick::new();
+    let dir = tempfile::tempdir().unwrap();
+    let (toml, files) = (
+        "[cache]\npin = ['docker.io/library/*:1']",
+        Arc::<Sick>::clone(&sick),
+    );
+    let shelf = Shelf::open_over(dir, toml, Clock::system(), files).await;
+    let picture = Picture::new("a", &["a"]);
+    shelf.image(&alpine(), "1", &picture).await;
+    shelf
+        .image(&place("ghcr.io", "org/app"), "1", &picture)
+        .await;
+    let protected = || {
+        shelf
+            .keeper
+            .pins()
+            .protected(&shelf.store, shelf.clock.now())
+    };
+    sick.cannot_list(&shelf.dir.path().join("data/refs/ghcr.io/org"));
+    assert!(protected().unwrap().keeps(&sha("a")));
+    sick.cannot_list(&shelf.dir.path().join("data/refs/docker.io/library"));
+    protected().unwrap_err();
+}
+
+#[tokio::test]
+async fn what_a_pinned_tag_has_just_moved_to_outlives_a_walk_that_came_before_its_record() {
+    let shelf = Shelf::with("[cache]\npin = ['docker.io/library/*:1']").await;
+    let protection = shelf.keeper.protection();
+    let (digest, part, tag) = (sha("moved to"), sha("part"), "1".parse().unwrap());
+    let parts = || vec![digest.clone(), part.clone()];
+    protection.note(&alpine(), Some(&tag), &digest, parts);
+    protection.find_out().await.unwrap();
+    assert!(shelf.store.is_pinned(&part));
+    protection.find_out().await.unwrap();
+    assert!(!shelf.store.is_pinned(&part));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pin_whose_walk_fails_is_in_force_soon_all_the_same() {
+    let sick = Sick::new();
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::<Sick>::clone(&sick);
+    let shelf = Shelf::open_over(dir, "", Clock::system(), files).await;
+    let picture = Picture::new("a", &["a"]);
+    shelf.image(&alpine(), "1", &picture).await;
+    let keeper = Keeper::serving(
+        &Config::from_toml("", &Overrides::default()).unwrap(),
+        Arc::clone(&shelf.store),
+        shelf.clock.clone(),
+        Arc::clone(&shelf.metrics),
+        shelf.tasks.clone(),
+        Memory::default(),
+    );
+    let keeper = keeper.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let refs = shelf.dir.path().join("data/refs");
+    sick.cannot_list(&refs.join("docker.io/library/alpine/_tags"));
+    keeper.pin("alpine:1").await.unwrap_err();
+    sick.cannot_list(&refs.join("nothing"));
+    tokio::time::sleep(Duration::from_mins(3)).await;
+    assert!(shelf.store.is_pinned(&sha("a")));
+}
+
+#[tokio::test]
+async fn asking_where_a_pinned_tag_points_protects_it_and_only_sending_it_is_a_use() {
+    let shelf = Shelf::with("[cache]\npin = ['docker.io/library/*:1']").await;
+    let picture = Picture::new("a", &["a"]);
+    let digest = shelf.manifest(&alpine(), &picture.manifest).await;
+    let protection = Arc::clone(shelf.keeper.protection());
+    let retention = Retention::new(Arc::clone(&shelf.store), shelf.clock.clone(), protection);
+    let answer = ManifestAnswer {
+        bytes: Bytes::from(picture.manifest.clone()),
+        media_type: MediaType::parse(MediaType::OCI_MANIFEST).unwrap(),
+        digest: digest.clone(),
+        outcome: CacheOutcome::Hit,
+        warning: None,
+    };
+    let used = || shelf.store.look_at_blob(&digest).unwrap().unwrap().used;
+    shelf.clock.advance(Duration::from_hours(1));
+    let before = used();
+    let tag = crate::oci::Reference::Tag("1".parse().unwrap());
+    retention.answered(&alpine(), &tag, &answer);
+    assert!(shelf.store.is_pinned(&sha("a")));
+    assert_eq!(used(), before);
+    retention.sent(&answer);
+    assert!(used() > before);
+}
 
 #[tokio::test]
 async fn pins_by_command_are_there_after_a_restart_and_can_be_taken_away() {

@@ -62,7 +62,7 @@ async fn a_flipped_byte_moves_the_blob_aside_and_the_next_run_misses_it() {
     assert_eq!(finding.kind, FindingKind::Damaged);
     assert_eq!(finding.digest.as_deref(), Some(digest.as_str()));
     assert!(!shelf.has(&digest));
-    let name = format!("sha256-{}.0", digest.encoded());
+    let name = format!("sha256-{}", digest.encoded());
     let aside = shelf.dir.path().join("data/damaged").join(&name);
     assert!(finding.done.contains(&name), "{finding:?}");
     assert_eq!(fs::read_to_string(aside).unwrap(), "First layer");
@@ -71,10 +71,12 @@ async fn a_flipped_byte_moves_the_blob_aside_and_the_next_run_misses_it() {
     let missing = only(&shelf).await;
     assert_eq!(missing.kind, FindingKind::Missing);
     assert_eq!(missing.place, "docker.io/library/alpine:1");
-    // What is fetched again may be damaged again; neither copy is lost.
+    // What is fetched again may be damaged again; the last copy is kept.
     shelf.blob(&alpine(), "first layer").await;
     fs::write(shelf.path(&digest), "FIRST layer").unwrap();
-    assert!(only(&shelf).await.done.contains(".1;"));
+    assert!(only(&shelf).await.done.contains(&name));
+    let aside = shelf.dir.path().join("data/damaged").join(&name);
+    assert_eq!(fs::read_to_string(aside).unwrap(), "FIRST layer");
 }
 
 #[tokio::test]
@@ -231,4 +233,20 @@ async fn a_blob_that_can_be_opened_but_not_read_is_moved_aside() {
     shelf.blob(&alpine(), "first layer").await;
     let (findings, _) = verify(&shelf, None).await;
     assert_eq!(findings, []);
+}
+
+#[tokio::test]
+async fn blobs_of_one_algorithm_that_cannot_be_listed_keep_no_others_from_being_verified() {
+    let sick = Sick::new();
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::<Sick>::clone(&sick);
+    let shelf = Shelf::open_over(dir, "", Clock::system(), files).await;
+    shelf.blob(&alpine(), "a").await;
+    let unlisted = shelf.dir.path().join("data/blobs/sha512");
+    fs::create_dir_all(&unlisted).unwrap();
+    sick.cannot_list(&unlisted);
+    let (findings, report) = verify(&shelf, None).await;
+    let [finding] = <[Finding; 1]>::try_from(findings).unwrap();
+    assert_eq!(finding.kind, FindingKind::Unreadable);
+    assert_eq!((report.blobs, report.sound), (1, 1));
 }
