@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
@@ -91,14 +92,29 @@ impl Layby {
         fs::write(&self.config, text.replace(old, new)).unwrap();
     }
 
-    /// A place in the log, for [`Layby::requests`].
+    /// A place in the log, for [`Layby::requests`], behind all that was answered before.
     pub(crate) fn mark(&self) -> usize {
-        host::read(&self.log).lines().count()
+        self.written() + 1
     }
 
     /// What the log says of the requests since `mark`.
     pub(crate) fn requests(&self, mark: usize) -> Vec<Request> {
-        requests(host::read(&self.log).lines().skip(mark))
+        let end = self.written();
+        let text = host::read(&self.log);
+        requests(text.lines().take(end).skip(mark))
+    }
+
+    /// How many lines the log has for what was answered until now. They are written shortly after the answers, in order:
+    /// those of one more request tells.
+    fn written(&self) -> usize {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        let number = ASKED.fetch_add(1, Ordering::Relaxed);
+        let path = format!("/mark/{number}/{}", self.port);
+        host::answer(self.port, &path).expect("an answer");
+        host::eventually("the line of a request in the log", || {
+            let text = host::read(&self.log);
+            text.lines().position(|line| line.contains(&path))
+        })
     }
 }
 
