@@ -124,9 +124,9 @@ impl Membership {
         self.ctx.records.put(&proof, record).await
     }
 
-    /// Throws away stored content that cannot be what was delivered. The proofs stand.
-    pub(super) async fn discard(&self, digest: &Digest) -> io::Result<()> {
-        self.ctx.records.discard_blob(digest).await
+    /// Throws away stored content of `len` bytes that cannot be what was delivered. The proofs stand.
+    pub(super) async fn discard(&self, digest: &Digest, len: u64) -> io::Result<()> {
+        self.ctx.records.discard_blob(digest, len).await
     }
 
     /// Asks the repository's upstream whether it has `digest`, and keeps the proof.

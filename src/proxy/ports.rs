@@ -112,8 +112,9 @@ pub(super) trait Records: Refs {
     /// Commits bytes that were verified against `digest`. They are durable on return.
     fn put_blob<'a>(&'a self, bytes: Bytes, digest: &'a Digest) -> BoxFuture<'a, io::Result<()>>;
 
-    /// Throws a committed blob away whose bytes have turned out wrong.
-    fn discard_blob<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, io::Result<()>>;
+    /// Throws a committed blob of `len` bytes away that has turned out wrong; not one of another length, which has taken its
+    /// place.
+    fn discard_blob<'a>(&'a self, digest: &'a Digest, len: u64) -> BoxFuture<'a, io::Result<()>>;
 }
 
 /// Most bytes of a manifest (distribution-spec, "Pushing manifests").

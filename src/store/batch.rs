@@ -42,7 +42,12 @@ pub(super) enum Change {
     /// Removes the record at `target`; `false` where there is none.
     RemoveRecord { target: PathBuf },
     /// Removes the blob at `target`; `false` where there is none.
-    RemoveBlob { digest: Digest, target: PathBuf },
+    RemoveBlob {
+        digest: Digest,
+        target: PathBuf,
+        /// Only if it has so many bytes still.
+        of_len: Option<u64>,
+    },
     /// Moves the blob at `target` to `aside`, or removes it without one; `false` where it is not the file `seen`, which the caller holds open, any
     /// more.
     MoveAside {
@@ -344,6 +349,15 @@ impl Batcher {
             return;
         }
         let target = work.job.change.target();
+        if let Change::RemoveBlob {
+            of_len: Some(len), ..
+        } = &work.job.change
+            && self.files.stat(target).is_ok_and(|stat| stat.len != *len)
+        {
+            // Committed anew since it was looked at.
+            work.state = Ok(State::Done(false));
+            return;
+        }
         work.state = match self.files.unlink(target) {
             Ok(()) => Ok(State::Done(true)),
             Err(error) if is_absent(&error) => Ok(State::Done(false)),
@@ -351,7 +365,7 @@ impl Batcher {
         };
         match (&work.state, &work.job.change) {
             // Also where there was nothing: an earlier removal may not have reached the disk.
-            (Ok(_), Change::RemoveBlob { digest, target }) => {
+            (Ok(_), Change::RemoveBlob { digest, target, .. }) => {
                 self.usage.remove(digest);
                 work.dirs.extend(target.parent().map(Path::to_owned));
             }

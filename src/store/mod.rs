@@ -362,12 +362,26 @@ impl Store {
 
     /// Removes a blob; whether there was one. Those who hold it open keep it.
     pub async fn remove_blob(&self, digest: &Digest) -> io::Result<bool> {
+        self.remove_blob_if(digest, None).await
+    }
+
+    /// Removes a blob that has `len` bytes and cannot be what its name says; whether there was one. One that was committed
+    /// in its place stays.
+    pub async fn discard_blob(&self, digest: &Digest, len: u64) -> io::Result<bool> {
+        self.remove_blob_if(digest, Some(len)).await
+    }
+
+    async fn remove_blob_if(&self, digest: &Digest, of_len: Option<u64>) -> io::Result<bool> {
         let Some(target) = self.layout.blob(digest) else {
             return Ok(false);
         };
         let digest = digest.clone();
         self.committer
-            .make(Change::RemoveBlob { digest, target })
+            .make(Change::RemoveBlob {
+                digest,
+                target,
+                of_len,
+            })
             .await
     }
 

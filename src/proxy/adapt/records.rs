@@ -90,7 +90,7 @@ impl Records for StoreRecords {
         Box::pin(self.0.put_blob(bytes, digest))
     }
 
-    fn discard_blob<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, io::Result<()>> {
-        Box::pin(async move { self.0.remove_blob(digest).await.map(|_| ()) })
+    fn discard_blob<'a>(&'a self, digest: &'a Digest, len: u64) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async move { self.0.discard_blob(digest, len).await.map(|_| ()) })
     }
 }

@@ -213,7 +213,7 @@ impl BlobService {
             %digest, size_bytes = blob.len(), expected_bytes = size,
             "a stored blob has lost its end and is thrown away, check the disk"
         );
-        self.membership.discard(digest).await?;
+        self.membership.discard(digest, blob.len()).await?;
         Ok(false)
     }
 

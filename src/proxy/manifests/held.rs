@@ -113,7 +113,12 @@ impl Manifests {
             return Some(bytes);
         }
         warn!(%digest, "a stored manifest does not match its digest any more and is thrown away");
-        if let Err(error) = self.ctx.records.discard_blob(digest).await {
+        if let Err(error) = self
+            .ctx
+            .records
+            .discard_blob(digest, bytes.len() as u64)
+            .await
+        {
             warn!(%digest, %error, "a damaged manifest cannot be removed");
         }
         None

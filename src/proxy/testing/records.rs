@@ -182,9 +182,15 @@ impl Records for FakeRecords {
         })
     }
 
-    fn discard_blob<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, io::Result<()>> {
+    fn discard_blob<'a>(&'a self, digest: &'a Digest, len: u64) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move {
-            self.blobs.lock().remove(digest);
+            let mut blobs = self.blobs.lock();
+            if blobs
+                .get(digest)
+                .is_some_and(|blob| blob.len() as u64 == len)
+            {
+                blobs.remove(digest);
+            }
             Ok(())
         })
     }

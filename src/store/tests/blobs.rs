@@ -216,3 +216,16 @@ async fn a_stopped_store_refuses_changes_and_still_reads() {
     assert_eq!(fixture.partial_files(), 0);
     assert_eq!(fixture.read(&digest).unwrap(), b"hello");
 }
+
+#[tokio::test]
+async fn a_blob_that_took_the_place_of_a_cut_one_is_not_discarded_for_it() {
+    let fixture = Fixture::new().await;
+    let bytes = content(0..5000);
+    let digest = fixture.commit(&bytes).await.unwrap();
+    let store = &fixture.store;
+    // Somebody saw it with 100 bytes, and it was fetched anew before they say so.
+    assert!(!store.discard_blob(&digest, 100).await.unwrap());
+    assert_eq!(fixture.read(&digest).unwrap(), bytes);
+    assert!(store.discard_blob(&digest, 5000).await.unwrap());
+    assert!(fixture.read(&digest).is_none());
+}
