@@ -150,7 +150,8 @@ impl World {
         self.blobs.leave(id, &self.bytes, LEN, Some(range));
     }
 
-    /// The blob as a client of the fetch has it, who goes on from `own` if need be.
+    /// The blob as a client of the fetch has it, who goes on from `own` if need be. No byte arrives before the
+    /// client is admitted, or the fetch might have failed by then, and the client would be none of its readers.
     async fn content(&self, wanted: Wanted, own: &Arc<Origin>) -> FlightContent {
         let wish = Wish {
             key: self.key(),
@@ -158,11 +159,13 @@ impl World {
             proven: false,
             wanted,
         };
+        self.origin.holds(0);
         let Opened::Flight { handle, .. } = self.flights.open(&wish).await.unwrap() else {
             panic!("no flight")
         };
         let head = handle.head(Instant::now() + TIMEOUT).await.unwrap();
         assert!(matches!(head, Head::Fetching(Some(LEN))));
+        self.origin.releases();
         FlightContent {
             handle,
             supply: supply(own, &self.bytes),
@@ -196,7 +199,6 @@ impl World {
 
 #[tokio::test]
 async fn a_disk_that_fills_up_in_mid_fetch_is_not_noticed_by_a_reader_of_the_whole() {
-    // More than what waits for the disk at once: with less, the fetch may be over before its client has looked.
     for room in [mib(2), mib(2) + 5, LEN - 100, LEN - 1] {
         let world = World::new();
         world.blobs.faults.room.store(room, Ordering::SeqCst);
