@@ -10,8 +10,9 @@ use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
 use super::Origin;
+use super::kept::{Http1, Seat};
 use super::lane::Lane;
-use super::pool::{Http1, Pool, Seat};
+use super::pool::Pool;
 
 /// A body nobody wants is read to its end if it is no longer than this, to keep its connection.
 const DRAIN_BYTES: u64 = 64 * 1024;

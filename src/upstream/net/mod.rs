@@ -6,6 +6,7 @@
 mod address;
 mod body;
 mod connect;
+mod kept;
 mod lane;
 mod network;
 mod origin;

@@ -1,9 +1,8 @@
-//! Connections kept for the next request: many for HTTP/1.1, one of each width for HTTP/2, per origin.
+//! Sends requests, on connections that are kept from earlier ones or on fresh ones.
 
-use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,22 +11,17 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::body::{Body, Lease, Occupied, causes};
 use super::connect::{Connector, Established};
-use super::lane::{Lane, Lanes, Reader, Width};
-use super::proxies::HttpProxy;
+use super::kept::{Http1, Http2, Kept, LOOK_TIME, Line};
+use super::lane::{Lane, Lanes, Reader};
 use super::{Origin, without_secrets};
 use crate::runtime::Tasks;
 use crate::upstream::Error;
 use crate::upstream::failure::{Failure, Kind};
-
-/// Idle connections kept per origin, and for how long: below what servers and the networks between commonly keep.
-const MAX_IDLE: usize = 32;
-const IDLE_TIME: Duration = Duration::from_secs(45);
 
 /// The HTTP/2 connection's window is as large as one can be, since streams that nobody reads would use up a smaller one
 /// and halt all others. What may wait in memory is bounded by the streams' own windows, see [`super::lane`].
@@ -37,10 +31,6 @@ const FRAME_SIZE: u32 = 64 << 10;
 /// An HTTP/2 connection with requests under way is asked for a sign of life this often, and given up after that.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Requests at once on one HTTP/2 connection: below the 100 that servers should allow (RFC 9113, section 6.5.2), so that
-/// none ever waits within it for another's body to end.
-const MAX_STREAMS: usize = 64;
 
 /// Less time than this says nothing of a server that did not answer in it.
 const FAIR_TIME: Duration = Duration::from_secs(1);
@@ -65,49 +55,10 @@ pub(in crate::upstream) struct Outgoing {
 pub(in crate::upstream) struct Pool {
     connector: Connector,
     pub(super) tasks: Tasks,
-    slots: Mutex<HashMap<Origin, Slot>>,
+    kept: Kept,
     lanes: Lanes,
     /// Whether the task that closes idle connections runs.
-    kept: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    idle: Vec<Idle>,
-    http2: Vec<Http2>,
-    /// Held by the one that opens a further HTTP/2 connection: those who wait can use it too.
-    opening: Arc<tokio::sync::Mutex<()>>,
-}
-
-#[derive(Debug)]
-struct Idle {
-    line: Http1,
-    since: Instant,
-}
-
-/// An HTTP/1.1 connection; `forwarder` as in [`Established`].
-#[derive(Debug)]
-pub(super) struct Http1 {
-    pub(super) sender: http1::SendRequest<Full<Bytes>>,
-    forwarder: Option<HttpProxy>,
-}
-
-/// An HTTP/2 connection, or one request's hold on it.
-#[derive(Debug, Clone)]
-struct Http2 {
-    sender: http2::SendRequest<Full<Bytes>>,
-    width: Width,
-    seat: Seat,
-}
-
-/// Counts the requests on an HTTP/2 connection: each has a clone until its body has ended.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Seat(Arc<()>);
-
-#[derive(Debug)]
-enum Line {
-    Http1(Http1),
-    Http2(Http2, Lane),
+    closing: AtomicBool,
 }
 
 impl Pool {
@@ -116,9 +67,9 @@ impl Pool {
         Arc::new(Self {
             connector,
             tasks,
-            slots: Mutex::default(),
+            kept: Kept::default(),
             lanes: Lanes::default(),
-            kept: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
         })
     }
 
@@ -133,13 +84,13 @@ impl Pool {
         let origin = Origin::of(&request.url)
             .ok_or_else(|| Error::invalid(format!("{shown} is neither http nor https")))?;
         let lane = self.lanes.choose(request.reader);
-        if let Some(line) = self.take(&origin, &lane) {
+        if let Some(line) = self.kept.take(&origin, &lane) {
             match self.exchange(&origin, line, request, deadline).await? {
                 Ok(response) => return Ok(response),
                 Err(error) if error.is_parse() => return Err(broken(&origin, &error)),
                 Err(error) => {
                     tracing::debug!(%origin, %error, "kept connection is dead, asking again on a fresh one");
-                    self.forget_http2(&origin);
+                    self.kept.forget_http2(&origin);
                 }
             }
         }
@@ -168,7 +119,7 @@ impl Pool {
             return Ok(answer);
         }
         // It may be the way there that is dead, not the server: then the kept connections are as well.
-        self.slots.lock().remove(origin);
+        self.kept.forget(origin);
         let message = format!("{} did not answer in time", without_secrets(&request.url));
         let kind = timed_out(began, Kind::Silent);
         Err(Failure::unavailable(kind, message))
@@ -205,43 +156,20 @@ impl Pool {
         }))
     }
 
-    /// A kept connection that seems to be alive.
-    fn take(&self, origin: &Origin, lane: &Lane) -> Option<Line> {
-        let mut slots = self.slots.lock();
-        let slot = slots.get_mut(origin)?;
-        if let Some(line) = slot.http2.iter().find(|line| line.has_room(lane)) {
-            return Some(Line::Http2(line.clone(), lane.clone()));
-        }
-        slot.drop_old();
-        let line = slot.idle.pop().map(|idle| Line::Http1(idle.line));
-        if slot.is_empty() {
-            slots.remove(origin);
-        }
-        line
-    }
-
-    /// What to hold while opening a further HTTP/2 connection; `None` where there is none yet.
-    fn opening(&self, origin: &Origin) -> Option<Arc<tokio::sync::Mutex<()>>> {
-        let slots = self.slots.lock();
-        let slot = slots.get(origin)?;
-        let is_known = slot.http2.iter().any(|line| !line.sender.is_closed());
-        is_known.then(|| Arc::clone(&slot.opening))
-    }
-
     /// A fresh connection. Where the origin is known to speak HTTP/2, one opens it for all who want one.
     async fn open(self: &Arc<Self>, origin: &Origin, lane: &Lane) -> Result<Line, Failure> {
-        let Some(opening) = self.opening(origin) else {
+        let Some(opening) = self.kept.opening(origin) else {
             return self.connect(origin, lane).await;
         };
         let _turn = opening.lock().await;
-        match self.take(origin, lane) {
+        match self.kept.take(origin, lane) {
             Some(line) => Ok(line),
             None => self.connect(origin, lane).await,
         }
     }
 
     async fn connect(self: &Arc<Self>, origin: &Origin, lane: &Lane) -> Result<Line, Failure> {
-        self.keep();
+        self.close_idle();
         let failed = |error: hyper::Error| {
             let message = format!("{origin} does not speak HTTP: {}", causes(&error));
             Failure::unavailable(Kind::Unreachable, message)
@@ -265,18 +193,9 @@ impl Pool {
                 .await
                 .map_err(failed)?;
             self.drive(origin, driver);
-            let line = Http2 {
-                sender,
-                width,
-                seat: Seat::default(),
-            };
+            let line = Http2::new(sender, width);
             if !self.tasks.stopping().is_cancelled() {
-                let mut slots = self.slots.lock();
-                let kept = &mut slots.entry(origin.clone()).or_default().http2;
-                // Of several that were made at once, one is enough.
-                if !kept.iter().any(|line| line.has_room(lane)) {
-                    kept.push(line.clone());
-                }
+                self.kept.keep_http2(origin, &line, lane);
             }
             Ok(Line::Http2(line, lane.clone()))
         } else {
@@ -303,81 +222,26 @@ impl Pool {
         if self.tasks.stopping().is_cancelled() {
             return;
         }
-        let mut slots = self.slots.lock();
-        let slot = slots.entry(origin).or_default();
-        slot.drop_old();
-        if slot.idle.len() < MAX_IDLE {
-            slot.idle.push(Idle {
-                line,
-                since: Instant::now(),
-            });
-        }
-    }
-
-    fn forget_http2(&self, origin: &Origin) {
-        if let Some(slot) = self.slots.lock().get_mut(origin) {
-            slot.http2.clear();
-        }
+        self.kept.keep_http1(origin, line);
     }
 
     /// Starts, once, the task that closes what has been idle for too long, and everything at shutdown.
-    fn keep(self: &Arc<Self>) {
-        if self.kept.swap(true, Ordering::Relaxed) {
+    fn close_idle(self: &Arc<Self>) {
+        if self.closing.swap(true, Ordering::Relaxed) {
             return;
         }
         let (pool, stopping) = (Arc::downgrade(self), self.tasks.stopping());
         self.tasks.spawn(async move {
-            let every = IDLE_TIME / 3;
-            while timeout(every, stopping.cancelled()).await.is_err() && Self::close_old(&pool) {}
+            while timeout(LOOK_TIME, stopping.cancelled()).await.is_err() {
+                let Some(pool) = pool.upgrade() else {
+                    return;
+                };
+                pool.kept.close_old();
+            }
             if let Some(pool) = pool.upgrade() {
-                pool.slots.lock().clear();
+                pool.kept.clear();
             }
         });
-    }
-
-    /// Closes what has been idle for too long; whether the pool still exists.
-    fn close_old(pool: &Weak<Self>) -> bool {
-        let Some(pool) = pool.upgrade() else {
-            return false;
-        };
-        pool.slots.lock().retain(|_, slot| {
-            slot.drop_old();
-            !slot.is_empty()
-        });
-        true
-    }
-}
-
-impl Slot {
-    fn drop_old(&mut self) {
-        self.idle
-            .retain(|idle| !idle.line.sender.is_closed() && idle.since.elapsed() < IDLE_TIME);
-        let mut idle = Vec::new();
-        self.http2.retain(|line| {
-            let is_idle = line.seat.taken() == 0;
-            let is_spare = is_idle && idle.contains(&line.width);
-            if is_idle {
-                idle.push(line.width);
-            }
-            !line.sender.is_closed() && !is_spare
-        });
-    }
-
-    fn is_empty(&self) -> bool {
-        self.idle.is_empty() && self.http2.is_empty()
-    }
-}
-
-impl Http2 {
-    fn has_room(&self, lane: &Lane) -> bool {
-        lane.takes(self.width) && !self.sender.is_closed() && self.seat.taken() < MAX_STREAMS
-    }
-}
-
-impl Seat {
-    /// Requests under way, besides the pool's own clone.
-    fn taken(&self) -> usize {
-        Arc::strong_count(&self.0).saturating_sub(1)
     }
 }
 

@@ -195,6 +195,84 @@ async fn a_body_at_the_pace_of_a_client_neither_takes_a_wide_window_nor_keeps_on
     assert_eq!(registry.connections(), 2, "the second has narrow windows");
 }
 
+/// So many seconds in which nothing is asked for. The clock stands still only here, or it would jump while sockets are
+/// waited for.
+async fn idle(seconds: u64) {
+    tokio::time::pause();
+    for _ in 0..seconds {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        // Enough turns for signs of life to be asked for and given.
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+    }
+    tokio::time::resume();
+}
+
+/// Waits until the registry has so many connections.
+async fn open(registry: &Fake, count: usize) {
+    let wait = async {
+        while registry.open() != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+    assert!(waited.is_ok(), "{} are open", registry.open());
+}
+
+#[tokio::test]
+async fn an_http2_connection_is_closed_when_it_was_idle_for_long_and_kept_while_it_is_used() {
+    let (registry, upstream, _ca_file) = http2_registry(6 << 20).await;
+    for _ in 0..5 {
+        idle(40).await;
+        assert_eq!(fetch(&upstream).await.unwrap().len(), 6 << 20);
+    }
+    let unread = unread(&upstream, 1).await;
+    idle(100).await;
+    assert_eq!((registry.connections(), registry.open()), (1, 1));
+    drop(unread);
+    idle(61).await;
+    open(&registry, 0).await;
+    assert_eq!(fetch(&upstream).await.unwrap().len(), 6 << 20);
+    assert_eq!(registry.connections(), 2);
+}
+
+#[tokio::test]
+async fn an_idle_http1_connection_is_closed_too() {
+    let registry = Fake::plain(|_| Answer::ok(CONTENT)).await;
+    let upstream = World::new(&[&registry.url()]).upstream();
+    assert_eq!(fetch(&upstream).await.unwrap(), CONTENT);
+    open(&registry, 1).await;
+    idle(61).await;
+    open(&registry, 0).await;
+}
+
+#[tokio::test]
+async fn a_registry_that_redirects_to_ever_new_hosts_holds_a_bounded_number_of_connections() {
+    let storage = Fake::plain(|_| Answer::ok(CONTENT)).await;
+    let turn = std::sync::atomic::AtomicUsize::new(0);
+    let registry = Fake::plain(move |_| {
+        let turn = turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Answer::redirect(307, format!("http://storage{turn}.example/content"))
+    })
+    .await;
+    let world = World::new(&[&registry.url()]);
+    for turn in 0..100 {
+        let (name, ip) = (
+            format!("storage{turn}.example"),
+            format!("203.0.113.{turn}"),
+        );
+        world.network.host(&name, &ip, storage.address);
+    }
+    let upstream = world.upstream();
+    for _ in 0..100 {
+        assert_eq!(fetch(&upstream).await.unwrap(), CONTENT);
+    }
+    // The registry is one of the 64, as it was asked more lately than any that it sent us to.
+    assert_eq!((registry.connections(), storage.connections()), (1, 100));
+    open(&storage, 63).await;
+}
+
 #[tokio::test]
 async fn the_next_url_is_asked_when_one_is_unreachable_or_broken() {
     let good = Fake::plain(|_| Answer::ok(CONTENT)).await;

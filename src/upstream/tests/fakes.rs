@@ -160,6 +160,7 @@ pub(super) struct Fake {
     pub(super) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     connections: Arc<AtomicUsize>,
+    open: Arc<()>,
     whole: Arc<AtomicUsize>,
     _tasks: StopOnDrop,
 }
@@ -190,18 +191,20 @@ impl Fake {
         let address = listener.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let connections: Arc<AtomicUsize> = Arc::default();
-        let whole: Arc<AtomicUsize> = Arc::default();
+        let (open, whole): (Arc<()>, Arc<AtomicUsize>) = Default::default();
         let log = Log {
             seen: Arc::clone(&seen),
             whole: Arc::clone(&whole),
         };
         let tasks = Tasks::new();
-        let (count, group) = (Arc::clone(&connections), tasks.clone());
+        let (count, held, group) = (Arc::clone(&connections), Arc::clone(&open), tasks.clone());
         tasks.spawn_until_stop(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let connection = count.fetch_add(1, Ordering::SeqCst);
                 let (tls, log, handler) = (tls.clone(), log.clone(), Arc::clone(&handler));
+                let held = Arc::clone(&held);
                 group.spawn_until_stop(async move {
+                    let _held = held;
                     match tls {
                         None => serve(stream, connection, log, handler).await,
                         Some(tls) => {
@@ -217,6 +220,7 @@ impl Fake {
             address,
             seen,
             connections,
+            open,
             whole,
             _tasks: StopOnDrop(tasks),
         }
@@ -235,6 +239,11 @@ impl Fake {
     /// Connections taken so far.
     pub(super) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Connections that are not closed.
+    pub(super) fn open(&self) -> usize {
+        Arc::strong_count(&self.open) - 2
     }
 
     /// `http://127.0.0.1:port`
