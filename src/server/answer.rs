@@ -8,7 +8,8 @@ use http::header::{
 };
 use http::{Method, Response, StatusCode};
 
-use super::body::{BlobSender, Pieces, ResponseBody};
+use super::blob::BlobSender;
+use super::body::{Pieces, ResponseBody};
 use super::conditional::entity_tag;
 use super::record::Record;
 use crate::oci::Digest;
@@ -154,8 +155,8 @@ impl Answer {
             _ if method == Method::HEAD => ResponseBody::empty(),
             Payload::None | Payload::Unsent(_) => ResponseBody::empty(),
             Payload::Memory(bytes) => ResponseBody::memory(bytes),
-            Payload::Blob(sender, len) => ResponseBody::blob(sender, len),
-            Payload::Stream(pieces) => ResponseBody::stream(pieces),
+            Payload::Blob(sender, len) => ResponseBody::stream(sender.into_pieces(), len),
+            Payload::Stream(pieces) => ResponseBody::stream(pieces, None),
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;

@@ -9,6 +9,7 @@ mod admin;
 mod admission;
 mod answer;
 mod backend;
+mod blob;
 mod body;
 mod carrier;
 mod clients;

@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use crate::oci::{ContentRange, Digest, Multipart, RangeSpec, Ranges, Target, range};
 use crate::proxy::{BlobAnswer, BlobUse};
 use crate::server::answer::{Answer, Payload};
-use crate::server::body::{BlobSender, FileWay, Segment};
+use crate::server::blob::{BlobSender, FileWay, Segment};
 use crate::server::conditional::{client_has, range_applies};
 use crate::server::reject::Rejection;
 use crate::server::service::Exchange;
