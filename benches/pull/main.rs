@@ -67,21 +67,30 @@ fn run(args: &Args) -> Result<()> {
     for scenario in chosen {
         eprintln!("{}: {}", scenario.name, scenario.what);
         (scenario.run)(&bed, &mut report).map_err(|error| format!("{}: {error}", scenario.name))?;
+        if !bed.scale.is_tiny {
+            // After each, so that what was measured is not lost with a run that is stopped.
+            write(&report, args)?;
+        }
     }
     if bed.scale.is_tiny {
         println!("every byte was right");
-        return Ok(());
+    } else {
+        print!("{}", table::text(&report));
     }
-    print!("{}", table::text(&report));
+    Ok(())
+}
+
+/// Writes the files that are wanted.
+fn write(report: &Report, args: &Args) -> Result<()> {
     if let Some(file) = &args.json {
-        fs::write(file, json::text(&report))?;
+        fs::write(file, json::text(report))?;
     }
     if let Some(file) = &args.markdown {
-        fs::write(file, table::markdown(&report))?;
+        fs::write(file, table::markdown(report))?;
     }
     if let Some(folder) = &args.svg {
         fs::create_dir_all(folder)?;
-        for (name, picture) in plot::all(&report) {
+        for (name, picture) in plot::all(report) {
             fs::write(folder.join(format!("{name}.svg")), picture)?;
         }
     }
