@@ -6,7 +6,7 @@ use fastrand::Rng;
 
 use crate::fake::Content;
 use crate::phase::Phase;
-use crate::support::{End, MIB, Reply, Request, Wire};
+use crate::support::{End, MIB, Request, Wire};
 use crate::world::{Place, World};
 
 /// Asks one thing after the other until the phase is over.
@@ -86,9 +86,8 @@ impl Client {
             (_, End::Broken) => Broken,
             (200, End::Complete) => {
                 assert!(place.has_had(&reply.body), "{}", reply.head.raw);
-                // A busy disk or machine may keep the newest longer than `revalidate_timeout`; then the answer says so.
                 let is_newest = reply.body == place.newest().manifest.all();
-                let is_good = is_newest || self.phase.kind.may_fail() || says_it_is_old(&reply);
+                let is_good = is_newest || self.phase.kind.may_fail();
                 assert!(is_good, "not the newest: {}", reply.head.raw);
                 Served
             }
@@ -276,10 +275,4 @@ impl Client {
         self.phase.has_left(content.digest());
         Left
     }
-}
-
-/// Whether an answer admits that it may not be what the upstream has now.
-fn says_it_is_old(reply: &Reply) -> bool {
-    let warning = reply.header("warning");
-    warning.is_some_and(|warning| warning.starts_with("299 "))
 }

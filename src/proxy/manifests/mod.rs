@@ -6,12 +6,14 @@
 
 mod complete;
 mod held;
+mod look;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tracing::warn;
@@ -27,6 +29,7 @@ use super::{BypassReason, CacheOutcome, Error, ManifestAnswer, Place, What};
 
 pub(super) use complete::EMPTY;
 pub(super) use held::{Held, ManifestRecord};
+pub(super) use look::Looked;
 
 /// Manifests of all repositories.
 pub(super) struct Manifests {
@@ -34,6 +37,7 @@ pub(super) struct Manifests {
     hot: Cache<Key, Arc<Held>>,
     absent: Recent<Key, String>,
     loads: Singles<Key, Option<Arc<Held>>>,
+    looks: Singles<Key, Looked>,
     fetches: Singles<Key, Found>,
 }
 
@@ -62,6 +66,7 @@ impl Manifests {
             hot,
             absent: Recent::new(),
             loads: Singles::new(ctx.tasks.clone()),
+            looks: Singles::new(ctx.tasks.clone()),
             fetches: Singles::new(ctx.tasks.clone()),
             ctx,
         }
@@ -88,11 +93,25 @@ impl Manifests {
         if !digest.is_verifiable() {
             return self.pass_through(place, digest, call).await;
         }
+        let looked = self.look(place, digest, call.deadline).await?;
+        self.fetch_after(looked, place, digest, call).await
+    }
+
+    /// The same after a look, with nothing left to do but to ask.
+    pub(super) async fn fetch_after(
+        self: &Arc<Self>,
+        looked: Looked,
+        place: &Place,
+        digest: &Digest,
+        call: &Call,
+    ) -> Result<Found, Error> {
+        let bytes = match looked {
+            Looked::Held(held) => return Ok((held, CacheOutcome::Hit)),
+            Looked::Bytes(bytes) => Some(bytes),
+            Looked::Nothing => None,
+        };
         let key = Key::new(place, digest);
-        if let Some(held) = self.hot.get(&key) {
-            return Ok((held, CacheOutcome::Hit));
-        }
-        let find = || Arc::clone(self).find(key.clone(), call.clone());
+        let find = || Arc::clone(self).find(key.clone(), bytes.clone(), call.clone());
         let ((held, outcome), role) = self.fetches.run(&key, call.deadline, find).await?;
         let joined = role == Role::Joiner && outcome == CacheOutcome::Miss;
         if joined {
@@ -106,6 +125,11 @@ impl Manifests {
                 outcome
             },
         ))
+    }
+
+    /// The manifest, if it is in memory.
+    pub(super) fn in_memory(&self, place: &Place, digest: &Digest) -> Option<Arc<Held>> {
+        self.hot.get(&Key::new(place, digest))
     }
 
     /// The manifest, if it is in memory or on disk with its proof. Asks nobody.
@@ -188,20 +212,29 @@ impl Manifests {
         Ok(())
     }
 
-    /// The work of one fetch.
-    async fn find(self: Arc<Self>, key: Key, call: Call) -> Result<Found, Error> {
-        if let Some(held) = self.held(&key.place, &key.digest).await {
+    /// The work of one fetch, after a look that has found `bytes` at most.
+    async fn find(
+        self: Arc<Self>,
+        key: Key,
+        bytes: Option<Bytes>,
+        call: Call,
+    ) -> Result<Found, Error> {
+        // Since the look, an earlier fetch may have brought it.
+        if let Some(held) = self.hot.get(&key) {
             return Ok((held, CacheOutcome::Hit));
         }
         let what = What::Manifest;
         if self.ctx.offline {
             return Err(Error::NotCached { what });
         }
-        let policy = &self.ctx.remote(&key.place.upstream)?.policy;
-        if let Some(message) = self.absent.get(&key, self.ctx.now(), policy.negative_ttl) {
+        if let Some(message) = self.absence(&key)? {
             return Err(Error::NotFound { what, message });
         }
-        let asked = match self.adopt(&key, &call).await {
+        let adopted = match bytes {
+            Some(bytes) => self.adopt(&key, bytes, &call).await,
+            None => Ok(None),
+        };
+        let asked = match adopted {
             Ok(None) => self.ask(&key, &call).await,
             Ok(Some(found)) => Ok(found),
             Err(error) => Err(error),
@@ -219,11 +252,9 @@ impl Manifests {
     async fn adopt(
         self: &Arc<Self>,
         key: &Key,
+        bytes: Bytes,
         call: &Call,
     ) -> Result<Option<Found>, upstream::Error> {
-        let Some(bytes) = self.verified_bytes(&key.digest).await else {
-            return Ok(None);
-        };
         let Some(remote) = self.ctx.remotes.get(&key.place.upstream) else {
             return Ok(None);
         };

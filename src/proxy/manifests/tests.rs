@@ -86,7 +86,7 @@ async fn stored_bytes_that_match_no_longer_are_thrown_away_and_fetched_anew() {
     let digest = world.registry.push_untagged(&ubuntu(), &image("a"));
     fetch(&world, &digest).await.unwrap();
     world.settled().await;
-    let damaged = bytes::Bytes::from_static(b"{}");
+    let damaged = Bytes::from_static(b"{}");
     world.records.blobs.lock().insert(digest.clone(), damaged);
     let world = world.restarted(&policy());
     let answer = fetch(&world, &digest).await.unwrap();
@@ -249,7 +249,7 @@ async fn a_remembered_absence_hides_nothing_that_is_stored() {
         &key(&digest),
         br#"{"media_type":"application/vnd.oci.image.manifest.v1+json","size":1}"#,
     );
-    let bytes = bytes::Bytes::from(image("a"));
+    let bytes = Bytes::from(image("a"));
     world.records.blobs.lock().insert(digest.clone(), bytes);
     assert_eq!(
         fetch(&world, &digest).await.unwrap().outcome,

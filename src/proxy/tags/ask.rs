@@ -1,10 +1,11 @@
 //! Asking an upstream about a tag: one `GET` for a new one, one `HEAD` for a known one, and a `GET` only of a digest
 //! that is not here.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use moka::ops::compute::{CompResult, Op};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{Instrument as _, warn};
 
 use crate::flight::ports::BoxFuture;
@@ -12,6 +13,7 @@ use crate::oci::{Digest, Reference};
 use crate::upstream::{self, Call, ManifestHead};
 
 use super::freshness::{self, Freshness, Withdrawn};
+use super::hurry::Hurry;
 use super::record::{Entry, TagRecord};
 use super::{CacheOutcome, Error, Found, Held, StaleReason, TagKey, Tags, What};
 
@@ -21,9 +23,27 @@ type Asking = BoxFuture<'static, Result<Found, Error>>;
 struct Question {
     key: TagKey,
     old: Option<Arc<Entry>>,
-    call: Call,
     /// Orders what questions find out: the later one knows better.
     asked: Instant,
+    /// Of the client, where an old answer would do.
+    hurry: Option<Arc<Hurry>>,
+}
+
+impl Question {
+    /// Does what takes our own disk's time, for which no upstream is to blame.
+    async fn on_our_time<T>(&self, work: impl Future<Output = T>) -> T {
+        match &self.hurry {
+            Some(hurry) => hurry.pause(work).await,
+            None => work.await,
+        }
+    }
+
+    /// The upstream said that the tag points at `digest`.
+    fn hear(&self, digest: &Digest) {
+        if let Some(hurry) = &self.hurry {
+            hurry.hear(digest);
+        }
+    }
 }
 
 impl Tags {
@@ -41,10 +61,10 @@ impl Tags {
                 let question = Question {
                     key: key.clone(),
                     old: None,
-                    call,
                     asked,
+                    hurry: None,
                 };
-                self.get(&question).await
+                self.get(&question, &call).await
             }
             Some(entry) => self.again(&key, entry, &call, asked).await,
         };
@@ -110,28 +130,46 @@ impl Tags {
             return Ok((Arc::clone(held), CacheOutcome::Hit));
         }
         let has_fallback = held.is_some() || record.previous.is_some();
-        let hurry = has_fallback
+        let would_do = has_fallback
             && freshness::may_serve(policy, StaleReason::Unreachable, record.validated, now);
+        let hurry = would_do.then(|| Arc::new(Hurry::new(self.ctx.revalidate_timeout)));
         let question = Question {
             key: key.clone(),
             old: Some(Arc::clone(entry)),
-            call: call.clone(),
             asked,
+            hurry: hurry.clone(),
         };
-        let mut asking: Asking = Box::pin(Arc::clone(self).revalidate(question, hurry));
-        if !hurry {
+        let mut asking: Asking = Box::pin(Arc::clone(self).revalidate(question, call.clone()));
+        let Some(hurry) = hurry else {
             return asking.await;
+        };
+        tokio::select! {
+            biased;
+            found = &mut asking => return found,
+            () = hurry.is_over() => {}
         }
-        if let Ok(found) = timeout(self.ctx.revalidate_timeout, &mut asking).await {
-            return found;
-        }
+        let delivered = self.delivered(key, entry, &hurry);
         self.follow(key, entry, asked, asking);
-        Err(Error::Upstream(upstream::Error::Unavailable {
-            message: format!(
-                "{} did not answer within revalidate_timeout ({:?})",
-                key.place.upstream, self.ctx.revalidate_timeout
-            ),
-        }))
+        delivered.ok_or_else(|| {
+            Error::Upstream(upstream::Error::Unavailable {
+                message: format!(
+                    "{} did not answer within revalidate_timeout ({:?})",
+                    key.place.upstream, self.ctx.revalidate_timeout
+                ),
+            })
+        })
+    }
+
+    /// What the upstream has delivered in time, where it is our disk that is slow to take it in.
+    fn delivered(&self, key: &TagKey, old: &Entry, hurry: &Hurry) -> Option<Found> {
+        let digest = hurry.heard()?;
+        let held = self.manifests.in_memory(&key.place, &digest)?;
+        let outcome = if old.record.digest == digest {
+            CacheOutcome::Revalidated
+        } else {
+            CacheOutcome::Miss
+        };
+        Some((held, outcome))
     }
 
     /// Has the manifest of an immutable tag back that is not here any more: the very one.
@@ -157,22 +195,22 @@ impl Tags {
     /// One `HEAD`, and what follows from its answer.
     async fn revalidate(
         self: Arc<Self>,
-        mut question: Question,
-        hurry: bool,
+        question: Question,
+        mut call: Call,
     ) -> Result<Found, Error> {
         let place = &question.key.place;
         let remote = self.ctx.remote(&place.upstream)?;
         let reference = Reference::Tag(question.key.tag.clone());
         let answer = remote
             .registry
-            .head_manifest(&place.repository, &reference, &question.call)
+            .head_manifest(&place.repository, &reference, &call)
             .await
             .map_err(|error| Error::from_upstream(What::Manifest, error))?;
-        if hurry {
+        if question.hurry.is_some() {
             // The client has its answer long before; a manifest that comes after that may take its time.
-            question.call.deadline = self.ctx.own_deadline();
+            call.deadline = self.ctx.own_deadline();
         }
-        self.apply(&question, answer).await
+        self.apply(&question, answer, &call).await
     }
 
     /// Nobody waits for a late answer any more, but what it says still counts: else an upstream that is always a little
@@ -193,9 +231,11 @@ impl Tags {
         self: &Arc<Self>,
         question: &Question,
         answer: ManifestHead,
+        call: &Call,
     ) -> Result<Found, Error> {
         let place = &question.key.place;
         let old = question.old.as_ref().map(|old| &old.record.digest);
+        question.hear(&answer.digest);
         if let Some(manifest) = answer.body {
             let same = old == Some(&manifest.digest);
             let etag = manifest.etag.clone();
@@ -208,20 +248,13 @@ impl Tags {
             };
             return Ok((held, outcome));
         }
-        if old == Some(&answer.digest)
-            && let Some(held) = self.manifests.held(place, &answer.digest).await
-        {
-            self.turn(question, &held, answer.etag).await;
-            return Ok((held, CacheOutcome::Revalidated));
-        }
         if !answer.digest.is_verifiable() {
-            return self.get(question).await;
+            return self.get(question, call).await;
         }
-        let fetched = self
-            .manifests
-            .fetch(place, &answer.digest, &question.call)
-            .await;
-        match fetched {
+        let (manifests, digest) = (&self.manifests, &answer.digest);
+        let look = manifests.look(place, digest, call.deadline);
+        let looked = question.on_our_time(look).await?;
+        match manifests.fetch_after(looked, place, digest, call).await {
             Ok((held, outcome)) => {
                 self.turn(question, &held, answer.etag).await;
                 let outcome = match outcome {
@@ -231,21 +264,22 @@ impl Tags {
                 Ok((held, outcome))
             }
             // It moved on in between, or this upstream gives manifests by tag only.
-            Err(Error::NotFound { .. }) => self.get(question).await,
+            Err(Error::NotFound { .. }) => self.get(question, call).await,
             Err(error) => Err(error),
         }
     }
 
     /// One `GET` by tag.
-    async fn get(self: &Arc<Self>, question: &Question) -> Result<Found, Error> {
+    async fn get(self: &Arc<Self>, question: &Question, call: &Call) -> Result<Found, Error> {
         let place = &question.key.place;
         let remote = self.ctx.remote(&place.upstream)?;
         let reference = Reference::Tag(question.key.tag.clone());
         let manifest = remote
             .registry
-            .get_manifest(&place.repository, &reference, &question.call)
+            .get_manifest(&place.repository, &reference, call)
             .await
             .map_err(|error| Error::from_upstream(What::Manifest, error))?;
+        question.hear(&manifest.digest);
         let etag = manifest.etag.clone();
         let held = self.manifests.keep(place, manifest).await;
         self.turn(question, &held, etag).await;

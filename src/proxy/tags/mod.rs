@@ -4,6 +4,7 @@
 //! Holds no manifest: that is `manifests`. Imports what `proxy` imports.
 
 mod ask;
+mod hurry;
 mod record;
 mod save;
 mod terms;

@@ -27,6 +27,9 @@ pub(in crate::proxy) struct FakeRecords {
     /// Proofs of blobs that were looked up.
     pub(in crate::proxy) proofs_read: AtomicUsize,
     gate: Gate,
+    reads: Gate,
+    /// Nothing but this is held back by `reads`.
+    held_back: Mutex<Option<&'static str>>,
 }
 
 impl FakeRecords {
@@ -69,9 +72,32 @@ impl FakeRecords {
         self.gate.open();
     }
 
+    /// Reads nothing until [`FakeRecords::release_reads`].
+    pub(in crate::proxy) fn hold_reads(&self) {
+        self.reads.shut();
+    }
+
+    /// Does not read what is called so in [`FakeRecords::written`], until [`FakeRecords::release_reads`].
+    pub(in crate::proxy) fn hold_reads_of(&self, what: &'static str) {
+        *self.held_back.lock() = Some(what);
+        self.reads.shut();
+    }
+
+    pub(in crate::proxy) fn release_reads(&self) {
+        *self.held_back.lock() = None;
+        self.reads.open();
+    }
+
     /// What was written, in order, and forgets it.
     pub(in crate::proxy) fn written(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.written.lock())
+    }
+
+    async fn read(&self, what: &'static str) {
+        let waits = self.held_back.lock().is_none_or(|held| held == what);
+        if waits {
+            self.reads.pass().await;
+        }
     }
 
     async fn write(&self, what: &'static str) -> io::Result<()> {
@@ -98,7 +124,10 @@ impl Refs for FakeRecords {
         if matches!(key.kind, RefKind::Blob(_)) {
             self.proofs_read.fetch_add(1, Ordering::Relaxed);
         }
-        Box::pin(async move { Ok(self.refs.lock().get(key).cloned()) })
+        Box::pin(async move {
+            self.read(name(&key.kind).1).await;
+            Ok(self.refs.lock().get(key).cloned())
+        })
     }
 
     fn put<'a>(&'a self, key: &'a RefKey, record: Vec<u8>) -> BoxFuture<'a, io::Result<()>> {
@@ -165,13 +194,17 @@ impl Refs for FakeRecords {
 impl Records for FakeRecords {
     fn read_blob<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, io::Result<Option<Bytes>>> {
         Box::pin(async move {
+            self.read("blob").await;
             let bytes = self.blobs.lock().get(digest).cloned();
             Ok(bytes.filter(|bytes| bytes.len() as u64 <= MAX_MANIFEST))
         })
     }
 
     fn blob_len<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, io::Result<Option<u64>>> {
-        Box::pin(async move { Ok(self.blobs.lock().get(digest).map(|b| b.len() as u64)) })
+        Box::pin(async move {
+            self.read("blob").await;
+            Ok(self.blobs.lock().get(digest).map(|b| b.len() as u64))
+        })
     }
 
     fn put_blob<'a>(&'a self, bytes: Bytes, digest: &'a Digest) -> BoxFuture<'a, io::Result<()>> {

@@ -1,6 +1,7 @@
 mod again;
 mod first;
 mod rules;
+mod slow_disk;
 mod stale;
 
 use std::sync::atomic::Ordering;
