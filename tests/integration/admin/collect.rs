@@ -64,6 +64,38 @@ async fn a_pin_follows_its_tag_to_another_image() {
     assert!(scene.has(&moved.manifest));
 }
 
+#[tokio::test]
+async fn proofs_of_what_was_evicted_long_ago_go_by_themselves_and_come_back_with_the_next_pull() {
+    let scene = scene(true).await;
+    let refs = scene.layby.data().join("refs").join(UPSTREAM);
+    let proofs = |repository: &str, kind: &str| {
+        let entries = std::fs::read_dir(refs.join(repository).join(kind));
+        entries.map_or(0, Iterator::count)
+    };
+    for repository in [APP, WEB] {
+        assert_eq!(proofs(repository, "_blobs"), 3);
+        assert_eq!(proofs(repository, "_manifests"), 1);
+    }
+    scene.run(&["gc", "--to", "0"]).await.expect(0);
+    // The sweep is due a while after the start.
+    scene.layby.later(Duration::from_hours(91 * 24)).await;
+    eventually("the sweep", || async {
+        (scene.layby.metric("swept_proofs_total", "").await >= 6.0).then_some(())
+    })
+    .await;
+    assert_eq!(proofs(APP, "_blobs") + proofs(WEB, "_blobs"), 0);
+    scene.run(&["verify"]).await.expect(0);
+    // Their tags name them.
+    for repository in [APP, WEB] {
+        assert_eq!(proofs(repository, "_manifests"), 1);
+    }
+    scene.pull(APP, "latest", &scene.app).await;
+    scene.pull(WEB, "v1", &scene.web).await;
+    assert_eq!(proofs(APP, "_blobs") + proofs(WEB, "_blobs"), 6);
+    scene.fake.go_down().await;
+    scene.pull(APP, "latest", &scene.app).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn gc_evicts_down_to_a_size_the_manifests_last() {
     for live in EACH {
