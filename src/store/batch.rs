@@ -361,7 +361,8 @@ impl Batcher {
                 let (files, now) = (&*self.files, self.clock.now());
                 let gone = match aside {
                     Some(aside) => {
-                        damaged::move_to(files, &self.layout, aside, target, stat.len, now)
+                        let (layout, dirs) = (&self.layout, &work.dirs);
+                        damaged::move_to(files, layout, aside, dirs, target, stat.len, now)
                     }
                     None => files.unlink(target),
                 };
