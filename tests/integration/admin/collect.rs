@@ -64,6 +64,40 @@ async fn a_pin_follows_its_tag_to_another_image() {
     assert!(scene.has(&moved.manifest));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_gives_the_image_before_up_once_the_next_is_here_and_the_tag_is_asked_again() {
+    let scene = scene(true).await;
+    scene.run(&["pin", "org/web:v1"]).await.expect(0);
+    let moved = Image::of_layers("moved", vec![common(), Content::random(73, 5 * KIB)]);
+    moved.push(&scene.fake, WEB, "v1");
+    scene.run(&["refresh", "org/web:v1"]).await.expect(0);
+    let manifest = format!("/v2/{WEB}/manifests/v1");
+    assert_eq!(
+        scene.layby.get(&manifest).await.expect(200).body,
+        moved.manifest.all()
+    );
+    let record = scene.layby.data().join("refs").join(UPSTREAM);
+    let record = record.join(WEB).join("_tags/v1.json");
+    let digest = moved.manifest.digest().to_string();
+    eventually("the tag's record", || async {
+        let record = std::fs::read_to_string(&record).unwrap_or_default();
+        record.contains(&digest).then_some(())
+    })
+    .await;
+    // Nothing of the next image is here yet but its manifest.
+    scene.run(&["gc", "--to", "0"]).await.expect(1);
+    assert!(scene.web.blobs().all(|blob| scene.has(blob)));
+    scene.pull(WEB, "v1", &moved).await;
+    scene.run(&["refresh", "org/web:v1"]).await.expect(0);
+    scene.layby.get(&manifest).await.expect(200);
+    eventually("the image before gone", || async {
+        scene.run(&["gc", "--to", "0"]).await.expect(1);
+        (!scene.has(&scene.web.layers[1])).then_some(())
+    })
+    .await;
+    assert!(moved.blobs().all(|blob| scene.has(blob)));
+}
+
 #[tokio::test]
 async fn proofs_of_what_was_evicted_long_ago_go_by_themselves_and_come_back_with_the_next_pull() {
     let scene = scene(true).await;
