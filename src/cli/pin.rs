@@ -7,6 +7,9 @@ use super::admin::AdminArgs;
 use crate::proxy::admin::model::{PinChange, PinList};
 
 /// Keeps images, and all that they lead to, from being evicted. Without an image, lists the pins.
+///
+/// Of a tag that has moved on, the image before stays too until the new one is here for one platform and the tag is asked
+/// for again: should the registry fail first, that is what is served.
 #[derive(Debug, clap::Args)]
 pub struct Pin {
     #[command(flatten)]

@@ -10,68 +10,18 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::oci::Digest;
 use crate::runtime::Clock;
 
+use super::change::{Change, Expected};
 use super::commit::Job;
-use super::damaged::{self, Aside};
-use super::evict::{Outcome, carry_out};
-use super::files::{FileId, Files, at, is_absent};
+use super::damaged;
+use super::evict::carry_out;
+use super::files::{Files, at, is_absent};
 use super::layout::{Layout, PartialId};
 use super::notes::{KeptTotals, Note};
-use super::partial::{Committing, remove};
+use super::partial::remove;
 use super::refs::{self, MAX_REF_LEN};
-use super::usage::{Chosen, Usage};
-
-/// What can be asked of the committer.
-#[derive(Debug)]
-pub(super) enum Change {
-    /// Makes the stage, `len` bytes long, the blob `digest` at `target`.
-    Commit {
-        stage: Committing,
-        len: u64,
-        digest: Digest,
-        target: PathBuf,
-    },
-    /// Writes the record at `target`; `false` where it is not as expected.
-    PutRecord {
-        target: PathBuf,
-        expected: Expected,
-        bytes: Vec<u8>,
-    },
-    /// Removes the record at `target`; `false` where there is none.
-    RemoveRecord { target: PathBuf },
-    /// Removes the blob at `target`; `false` where there is none.
-    RemoveBlob {
-        digest: Digest,
-        target: PathBuf,
-        /// Only if it has so many bytes still.
-        of_len: Option<u64>,
-    },
-    /// Moves the blob at `target` to `aside`, or removes it without one; `false` where it is not the file `seen`, which the caller holds open, any
-    /// more.
-    MoveAside {
-        digest: Digest,
-        target: PathBuf,
-        seen: FileId,
-        aside: Option<Aside>,
-    },
-    /// Removes blobs that were chosen to go; `target` is where they all are.
-    Evict {
-        chosen: Chosen,
-        outcome: Arc<Outcome>,
-        target: PathBuf,
-    },
-}
-
-/// What must be there for a record to be replaced.
-#[derive(Debug)]
-pub(super) enum Expected {
-    /// Anything or nothing.
-    Whatever,
-    /// Exactly this; `None`: nothing.
-    Exactly(Option<Vec<u8>>),
-}
+use super::usage::Usage;
 
 /// Carries batches out.
 #[derive(Debug)]
@@ -348,16 +298,15 @@ impl Batcher {
             work.state = Ok(State::Done(true));
             return;
         }
-        let target = work.job.change.target();
-        if let Change::RemoveBlob {
-            of_len: Some(len), ..
-        } = &work.job.change
-            && self.files.stat(target).is_ok_and(|stat| stat.len != *len)
-        {
-            // Committed anew since it was looked at.
-            work.state = Ok(State::Done(false));
-            return;
+        match self.is_as_seen(&work.job.change) {
+            Ok(true) => {}
+            Ok(false) => {
+                work.state = Ok(State::Done(false));
+                return;
+            }
+            Err(error) => return self.fail_on(work, Err(error)),
         }
+        let target = work.job.change.target();
         work.state = match self.files.unlink(target) {
             Ok(()) => Ok(State::Done(true)),
             Err(error) if is_absent(&error) => Ok(State::Done(false)),
@@ -369,10 +318,30 @@ impl Batcher {
                 self.usage.remove(digest);
                 work.dirs.extend(target.parent().map(Path::to_owned));
             }
-            (Ok(_), Change::RemoveRecord { target }) => {
+            (Ok(_), Change::RemoveRecord { target, .. }) => {
                 work.dirs.insert(self.prune(target));
             }
             _ => {}
+        }
+    }
+
+    /// Whether what is to be removed still is what it was when it was looked at. Everything else of this round is in place
+    /// by now.
+    fn is_as_seen(&self, change: &Change) -> io::Result<bool> {
+        match change {
+            Change::RemoveBlob {
+                target,
+                of_len: Some(len),
+                ..
+            } => {
+                let stat = self.files.stat(target);
+                Ok(stat.map_or(true, |stat| stat.len == *len))
+            }
+            Change::RemoveRecord {
+                target,
+                only_if: Some(orphan),
+            } => orphan.still_is(&*self.files, &self.usage, target),
+            _ => Ok(true),
         }
     }
 
@@ -392,7 +361,8 @@ impl Batcher {
                 let (files, now) = (&*self.files, self.clock.now());
                 let gone = match aside {
                     Some(aside) => {
-                        damaged::move_to(files, &self.layout, aside, target, stat.len, now)
+                        let (layout, dirs) = (&self.layout, &work.dirs);
+                        damaged::move_to(files, layout, aside, dirs, target, stat.len, now)
                     }
                     None => files.unlink(target),
                 };
@@ -489,20 +459,6 @@ impl Batcher {
             self.discard(temp);
         }
         work.state = Err(error);
-    }
-}
-
-impl Change {
-    /// The path that is changed.
-    fn target(&self) -> &Path {
-        match self {
-            Self::Commit { target, .. }
-            | Self::PutRecord { target, .. }
-            | Self::RemoveRecord { target }
-            | Self::RemoveBlob { target, .. }
-            | Self::MoveAside { target, .. }
-            | Self::Evict { target, .. } => target,
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::oci::{Digest, Hasher};
 
-use super::batch::Change;
+use super::change::Change;
 use super::damaged::Aside;
 use super::files::{Entry, FileId, Files, Kind, Stat, at, is_absent};
 use super::usage::Reading;

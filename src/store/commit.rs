@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::runtime::Tasks;
 
-use super::batch::{Batcher, Change};
+use super::batch::Batcher;
+use super::change::Change;
 
 /// Hands changes to the committer's task. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! How much is kept of what was moved aside: it is there for whoever looks into it, and must not fill the disk.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -21,21 +22,46 @@ pub(super) fn most(max_size: Option<u64>) -> u64 {
 }
 
 /// Moves the file at `target`, `len` bytes long, to `aside`, and removes what was moved there longest ago where there is too
-/// much then. Its modification time becomes the time of that.
+/// much then. Its modification time becomes the time of that. `dirs` are those whose sync makes its new name durable, outer
+/// ones first.
 pub(super) fn move_to(
     files: &dyn Files,
     layout: &Layout,
     aside: &Aside,
+    dirs: &BTreeSet<PathBuf>,
     target: &Path,
     len: u64,
     now: SystemTime,
 ) -> io::Result<()> {
     make_room(files, layout, aside, len)?;
-    files.rename(target, &aside.path)?;
+    exchange_names(files, target, &aside.path, dirs)?;
     if let Err(error) = files.set_modified(&aside.path, now) {
         tracing::debug!(path = %aside.path.display(), %error, "it counts as moved aside at its last use");
     }
     Ok(())
+}
+
+/// Takes a file's name away once another is durable, so that the power takes one of them at most. A file system that gives
+/// no second name has it moved.
+fn exchange_names(
+    files: &dyn Files,
+    from: &Path,
+    to: &Path,
+    dirs: &BTreeSet<PathBuf>,
+) -> io::Result<()> {
+    match files.unlink(to) {
+        Err(error) if !is_absent(&error) => return Err(error),
+        _ => {}
+    }
+    match files.link(from, to) {
+        Ok(()) => {}
+        Err(error) if is_absent(&error) => return Err(error),
+        Err(_) => return files.rename(from, to),
+    }
+    for dir in dirs {
+        files.sync_dir(dir)?;
+    }
+    files.unlink(from)
 }
 
 fn make_room(files: &dyn Files, layout: &Layout, aside: &Aside, len: u64) -> io::Result<()> {

@@ -69,6 +69,9 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     /// Moves a file, replacing what is at `to` in one step.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives a file a second name, where there is nothing yet. Not every file system can.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a file's name.
     fn unlink(&self, path: &Path) -> io::Result<()>;
 
@@ -221,6 +224,10 @@ impl Files for Disk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {

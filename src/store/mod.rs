@@ -28,6 +28,7 @@
 //! `runtime`.
 
 mod batch;
+mod change;
 mod check;
 mod chores;
 mod commit;
@@ -39,6 +40,7 @@ mod layout;
 mod look;
 mod notes;
 mod open;
+mod orphan;
 mod partial;
 mod refs;
 mod room;
@@ -73,6 +75,7 @@ pub use files::{Disk, Entry, FileId, Files, Kind, Space, Stat};
 pub use look::BlobLook;
 pub use notes::Note;
 pub use open::{Formats, OpenError, Step};
+pub use orphan::RefLook;
 pub use partial::{Block, BootId, LogHeader, MAX_BLOCK, StageKey, StagedBlob, checksum};
 pub use refs::{MAX_REF_LEN, RefKey, RefKind, RefKindName};
 pub use room::RoomError;
@@ -82,7 +85,8 @@ pub use usage::IndexProbe;
 pub use usage::Totals;
 pub use walk::PassedOver;
 
-use batch::{Batcher, Change, Expected};
+use batch::Batcher;
+use change::{Change, Expected};
 use chores::Chores;
 use commit::Committer;
 use evict::{Asks, Evictor};
@@ -422,7 +426,11 @@ impl Store {
     /// Removes a record, and the directories that it leaves empty; whether there was one.
     pub async fn remove_ref(&self, key: &RefKey) -> io::Result<bool> {
         let target = self.layout.record(key);
-        self.committer.make(Change::RemoveRecord { target }).await
+        let change = Change::RemoveRecord {
+            target,
+            only_if: None,
+        };
+        self.committer.make(change).await
     }
 
     /// The records of one kind of a repository, in no order. Blocks for as long as the directory is large.

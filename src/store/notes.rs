@@ -4,7 +4,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Change, Expected};
+use super::change::{Change, Expected};
 use super::{Store, refs};
 
 /// What a note is about.

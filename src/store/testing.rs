@@ -115,6 +115,11 @@ impl Files for Sick {
         Disk.rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.change()?;
+        Disk.link(from, to)
+    }
+
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.change()?;
         Disk.unlink(path)

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use layby::oci::Digest;
+use layby::store::{SetAside, Soundness};
 
 use crate::forgetful::{Forgetful, Luck};
-use crate::store::{Life, assert_all_blobs_are_right, run, stage_key, tag};
+use crate::store::{Life, assert_all_but, run, stage_key, tag};
 
 const LUCKS: [Luck; 8] = [
     Luck::Nothing,
@@ -31,6 +32,20 @@ async fn at_every_change<P, O, C>(
     O: Future<Output = std::io::Result<()>>,
     C: Future<Output = ()>,
 {
+    with_damage(None, prepare, operation, check).await;
+}
+
+/// The same, where one blob is damaged.
+async fn with_damage<P, O, C>(
+    damaged: Option<&Digest>,
+    prepare: impl Fn(Arc<Life>) -> P,
+    operation: impl Fn(Arc<Life>) -> O,
+    check: impl Fn(Arc<Life>, bool) -> C,
+) where
+    P: Future<Output = ()>,
+    O: Future<Output = std::io::Result<()>>,
+    C: Future<Output = ()>,
+{
     for luck in LUCKS {
         let mut acknowledged = false;
         let mut allowed = 0;
@@ -45,7 +60,7 @@ async fn at_every_change<P, O, C>(
 
             let life = Arc::new(Life::start(files).await.unwrap());
             let context = format!("{luck:?}, power off after {allowed} changes");
-            assert_all_blobs_are_right(&life.files.data_dir());
+            assert_all_but(&life.files.data_dir(), damaged);
             check(Arc::clone(&life), acknowledged).await;
             let leftovers = std::fs::read_dir(life.files.data_dir().join("partial"));
             assert_eq!(leftovers.unwrap().count(), 0, "{context}");
@@ -145,6 +160,63 @@ fn removing_one_record_never_harms_its_neighbour() {
             let second = found("v2");
             assert!(!acknowledged || second.as_deref() == Some(b"two"));
             assert!(second.is_none_or(|bytes| bytes == b"one" || bytes == b"two"));
+        },
+    ));
+}
+
+/// Finds that a blob is damaged, and has it moved aside.
+async fn set_aside(life: &Life, digest: &Digest) -> std::io::Result<()> {
+    let checked = life.store.check_blob(digest, &mut |_| true)?;
+    let Some(Soundness::Damaged { file, .. }) = checked else {
+        panic!("{checked:?}");
+    };
+    let done = life.store.set_aside(digest, &file).await?;
+    assert!(matches!(done, SetAside::Moved(_)), "{done:?}");
+    assert_eq!(life.read(digest), None);
+    Ok(())
+}
+
+/// Fails when its old name goes before its new one is durable, and when either is not synced.
+#[test]
+fn a_damaged_blob_is_at_its_place_or_aside_wherever_the_power_goes_and_aside_once_it_was_moved() {
+    const WRONG: &[u8] = b"some content of a bl0b";
+    let content = b"some content of a blob";
+    let digest = &Digest::sha256(content);
+    let path = |life: &Life, name: String| life.files.data_dir().join(name);
+    let place = |life: &Life| {
+        let shard = &digest.encoded()[..2];
+        path(life, format!("blobs/sha256/{shard}/{}", digest.encoded()))
+    };
+    let aside = |life: &Life| path(life, format!("damaged/sha256-{}", digest.encoded()));
+    run(with_damage(
+        Some(digest),
+        |life| async move {
+            life.commit(content).await.unwrap();
+            life.commit(b"its neighbour").await.unwrap();
+            std::fs::write(place(&life), WRONG).unwrap();
+        },
+        |life| async move { set_aside(&life, digest).await },
+        |life, acknowledged| async move {
+            let at_place = std::fs::read(place(&life)).ok();
+            let is_aside = std::fs::read(aside(&life)).ok();
+            for bytes in [&at_place, &is_aside].into_iter().flatten() {
+                assert_eq!(bytes, WRONG);
+            }
+            if acknowledged {
+                assert_eq!((at_place, is_aside.is_some()), (None, true));
+                assert_eq!(life.read(digest), None);
+            } else if at_place.is_some() {
+                set_aside(&life, digest).await.unwrap();
+            } else {
+                assert!(is_aside.is_some(), "it is nowhere");
+            }
+            assert_eq!(
+                life.read(&Digest::sha256(b"its neighbour")).unwrap(),
+                b"its neighbour"
+            );
+            life.commit(content).await.unwrap();
+            assert_eq!(life.read(digest).unwrap(), content);
+            assert_eq!(std::fs::read(aside(&life)).unwrap(), WRONG);
         },
     ));
 }

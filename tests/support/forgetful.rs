@@ -310,6 +310,13 @@ impl Files for Forgetful {
         Disk.rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.change()?;
+        Disk.link(from, to)?;
+        state.names.entry(to.to_owned()).or_insert(Durable::Absent);
+        Ok(())
+    }
+
     fn unlink(&self, path: &Path) -> io::Result<()> {
         let mut state = self.change()?;
         self.keep(&mut state, path)?;

@@ -27,6 +27,7 @@ use super::pins::Pins;
 use super::protection::Protection;
 use super::remove::{self, Remover};
 use super::scrub::Scrub;
+use super::sweep::Sweep;
 use super::verify::Verifier;
 use super::walk::{self, Image};
 use super::{AdminError, Administration, Events, ImageQuery, Reply, blocking, statistics};
@@ -73,7 +74,7 @@ impl Keeper {
     }
 
     /// Administration of the data directory that a proxy serves, which counts on from where earlier lives ended, and is
-    /// scrubbed.
+    /// scrubbed and swept.
     pub(in crate::proxy) fn serving(
         config: &Config,
         store: Arc<Store>,
@@ -96,6 +97,9 @@ impl Keeper {
                 keeper.clock.clone(),
                 &keeper.tasks,
             );
+        }
+        if !keeper.offline {
+            keeper.sweep().start(&keeper.tasks);
         }
         Ok(keeper)
     }
@@ -140,6 +144,16 @@ impl Keeper {
         Healer {
             store: Arc::clone(&self.store),
             memory: self.memory.clone(),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    /// What removes proofs of what was evicted long ago.
+    pub(super) fn sweep(&self) -> Sweep {
+        Sweep {
+            store: Arc::clone(&self.store),
+            memory: self.memory.clone(),
+            clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
         }
     }

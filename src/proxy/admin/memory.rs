@@ -47,6 +47,13 @@ impl Memory {
         }
     }
 
+    /// Forgets the proof that a repository has something. A manifest in memory has its own right to be there.
+    pub(super) fn forget_proof(&self, place: &Place, digest: &Digest) {
+        if let Some(parts) = &self.0 {
+            parts.membership.forget(place, digest);
+        }
+    }
+
     /// Forgets the bytes of a manifest, whoever has it.
     pub(super) fn forget_bytes(&self, digest: &Digest) {
         if let Some(parts) = &self.0 {

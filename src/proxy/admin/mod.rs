@@ -17,6 +17,7 @@ mod protection;
 mod remove;
 mod scrub;
 mod statistics;
+mod sweep;
 mod verify;
 mod walk;
 

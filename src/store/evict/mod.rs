@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::runtime::Clock;
 use crate::telemetry::Metrics;
 
-use super::batch::Change;
+use super::change::Change;
 use super::commit::Committer;
 use super::layout::Layout;
 use super::room::Room;

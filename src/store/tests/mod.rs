@@ -12,6 +12,7 @@ mod admin;
 mod blobs;
 mod evict;
 mod opening;
+mod orphans;
 mod records;
 mod resume;
 mod room;

@@ -21,6 +21,8 @@ pub struct CacheMetrics {
     pub scrub_bytes: Counter,
     /// Times that it has read everything.
     pub scrub_rounds: Counter,
+    /// Proofs of membership that were removed since their content was evicted long ago.
+    pub swept_proofs: Counter,
     stale_served: Family<StaleLabels, Counter>,
     bypass: Family<ReasonLabel, Counter>,
     evictions: Family<ReasonLabel, Counter>,
@@ -46,6 +48,7 @@ impl CacheMetrics {
             scrub_blobs: Counter::default(),
             scrub_bytes: Counter::default(),
             scrub_rounds: Counter::default(),
+            swept_proofs: Counter::default(),
             stale_served: Family::default(),
             bypass: Family::default(),
             evictions: Family::default(),
@@ -79,6 +82,11 @@ impl CacheMetrics {
             "scrub_rounds",
             "Times that the scrub has read everything stored",
             metrics.scrub_rounds.clone(),
+        );
+        registry.register(
+            "swept_proofs",
+            "Proofs that a repository has a blob, removed long after the blob was evicted",
+            metrics.swept_proofs.clone(),
         );
         registry.register(
             "stale_served",

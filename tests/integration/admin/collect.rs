@@ -65,6 +65,72 @@ async fn a_pin_follows_its_tag_to_another_image() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pin_gives_the_image_before_up_once_the_next_is_here_and_the_tag_is_asked_again() {
+    let scene = scene(true).await;
+    scene.run(&["pin", "org/web:v1"]).await.expect(0);
+    let moved = Image::of_layers("moved", vec![common(), Content::random(73, 5 * KIB)]);
+    moved.push(&scene.fake, WEB, "v1");
+    scene.run(&["refresh", "org/web:v1"]).await.expect(0);
+    let manifest = format!("/v2/{WEB}/manifests/v1");
+    assert_eq!(
+        scene.layby.get(&manifest).await.expect(200).body,
+        moved.manifest.all()
+    );
+    let record = scene.layby.data().join("refs").join(UPSTREAM);
+    let record = record.join(WEB).join("_tags/v1.json");
+    let digest = moved.manifest.digest().to_string();
+    eventually("the tag's record", || async {
+        let record = std::fs::read_to_string(&record).unwrap_or_default();
+        record.contains(&digest).then_some(())
+    })
+    .await;
+    // Nothing of the next image is here yet but its manifest.
+    scene.run(&["gc", "--to", "0"]).await.expect(1);
+    assert!(scene.web.blobs().all(|blob| scene.has(blob)));
+    scene.pull(WEB, "v1", &moved).await;
+    scene.run(&["refresh", "org/web:v1"]).await.expect(0);
+    scene.layby.get(&manifest).await.expect(200);
+    eventually("the image before gone", || async {
+        scene.run(&["gc", "--to", "0"]).await.expect(1);
+        (!scene.has(&scene.web.layers[1])).then_some(())
+    })
+    .await;
+    assert!(moved.blobs().all(|blob| scene.has(blob)));
+}
+
+#[tokio::test]
+async fn proofs_of_what_was_evicted_long_ago_go_by_themselves_and_come_back_with_the_next_pull() {
+    let scene = scene(true).await;
+    let refs = scene.layby.data().join("refs").join(UPSTREAM);
+    let proofs = |repository: &str, kind: &str| {
+        let entries = std::fs::read_dir(refs.join(repository).join(kind));
+        entries.map_or(0, Iterator::count)
+    };
+    for repository in [APP, WEB] {
+        assert_eq!(proofs(repository, "_blobs"), 3);
+        assert_eq!(proofs(repository, "_manifests"), 1);
+    }
+    scene.run(&["gc", "--to", "0"]).await.expect(0);
+    // The sweep is due a while after the start.
+    scene.layby.later(Duration::from_hours(91 * 24)).await;
+    eventually("the sweep", || async {
+        (scene.layby.metric("swept_proofs_total", "").await >= 6.0).then_some(())
+    })
+    .await;
+    assert_eq!(proofs(APP, "_blobs") + proofs(WEB, "_blobs"), 0);
+    scene.run(&["verify"]).await.expect(0);
+    // Their tags name them.
+    for repository in [APP, WEB] {
+        assert_eq!(proofs(repository, "_manifests"), 1);
+    }
+    scene.pull(APP, "latest", &scene.app).await;
+    scene.pull(WEB, "v1", &scene.web).await;
+    assert_eq!(proofs(APP, "_blobs") + proofs(WEB, "_blobs"), 6);
+    scene.fake.go_down().await;
+    scene.pull(APP, "latest", &scene.app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn gc_evicts_down_to_a_size_the_manifests_last() {
     for live in EACH {
         let scene = scene(live).await;

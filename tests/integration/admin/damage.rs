@@ -2,8 +2,6 @@
 //! found and did; on a running server, and on a directory at rest.
 
 use std::fs;
-use std::os::unix::fs::chown;
-use std::process::Command;
 
 use serde_json::json;
 
@@ -70,7 +68,7 @@ impl Expected {
 
 impl Scene {
     /// The blob that is damaged.
-    fn victim(&self) -> &Content {
+    pub(super) fn victim(&self) -> &Content {
         &self.app.layers[1]
     }
 
@@ -83,7 +81,7 @@ impl Scene {
     }
 
     /// Both images are had, whole.
-    async fn pulls(&self) {
+    pub(super) async fn pulls(&self) {
         self.pull(APP, "latest", &self.app).await;
         self.pull(WEB, "v1", &self.web).await;
     }
@@ -263,64 +261,6 @@ async fn a_file_in_place_of_a_directory() {
         scene.pulls().await;
         scene.verifies(&[], 0).await;
     }
-}
-
-/// Somebody whom the modes of files hold back, unlike the superuser.
-const NOBODY: u32 = 65_534;
-
-/// Gives a directory and all that is in it to [`NOBODY`].
-fn give_away(dir: &Path) {
-    chown(dir, Some(NOBODY), Some(NOBODY)).expect("its owner changes");
-    for entry in fs::read_dir(dir).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            give_away(&path);
-        } else {
-            chown(&path, Some(NOBODY), Some(NOBODY)).expect("its owner changes");
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_directory_that_may_not_be_read_is_told_by_a_user_who_may_not() {
-    use std::os::unix::fs::PermissionsExt as _;
-    use std::os::unix::process::CommandExt as _;
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("left out: only the superuser can run a program as somebody else");
-        return;
-    }
-    let scene = scene(false).await;
-    let program = env!("CARGO_BIN_EXE_layby");
-    let as_nobody = |arguments: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(arguments).uid(NOBODY).gid(NOBODY);
-        command.output()
-    };
-    if as_nobody(&["--version"]).is_err() {
-        eprintln!("left out: {program} cannot be run by others");
-        return;
-    }
-    let scratch = scene.layby.data().parent().expect("a directory").to_owned();
-    let config = scene.config();
-    give_away(&scratch);
-    let shard = scene.file(scene.victim());
-    let shard = shard.parent().expect("a directory");
-    fs::set_permissions(shard, fs::Permissions::from_mode(0o000)).expect("damage");
-    let config = config.to_str().expect("text");
-    let ran = as_nobody(&["verify", "--json", "--config", config]).expect("it runs");
-    fs::set_permissions(shard, fs::Permissions::from_mode(0o750)).expect("mended");
-    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
-    let told: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
-    let found = &told["findings"][0];
-    assert_eq!(found["kind"], "unreadable");
-    assert_eq!(found["place"], shard.display().to_string());
-    assert_eq!(
-        found["done"],
-        "left alone; check its owner, its mode and the disk"
-    );
-    let scene = scene.serving().await;
-    scene.fake.go_down().await;
-    scene.pulls().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

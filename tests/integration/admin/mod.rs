@@ -8,6 +8,7 @@ mod damage;
 mod migration;
 mod refusals;
 mod schema;
+mod unreadable;
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};

@@ -32,11 +32,26 @@ impl Program {
 
     /// The same, with more arguments.
     pub(crate) async fn start_with(setup: &Setup, scratch: &Path, more: &[&str]) -> Self {
+        Self::start_as(None, setup, scratch, more).await
+    }
+
+    /// The same, as another user.
+    pub(crate) async fn start_as(
+        user: Option<u32>,
+        setup: &Setup,
+        scratch: &Path,
+        more: &[&str],
+    ) -> Self {
         let file = scratch.join("layby.toml");
         std::fs::write(&file, setup.toml(&scratch.join("data"))).expect("the configuration");
         // The release binary where there is one: what is measured is what is shipped.
         let program = std::env::var_os("LAYBY_BIN");
-        let mut child = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_layby").into()))
+        let mut command =
+            Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_layby").into()));
+        if let Some(user) = user {
+            command.uid(user).gid(user);
+        }
+        let mut child = command
             .arg("serve")
             .arg("--config")
             .arg(&file)

@@ -4,6 +4,7 @@ mod images;
 mod pins;
 mod remove;
 mod scrub;
+mod sweep;
 mod verify;
 
 use std::path::PathBuf;

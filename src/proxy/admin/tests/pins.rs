@@ -177,6 +177,29 @@ async fn all_that_pinned_images_lead_to_is_protected_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_pinned_tag_keeps_the_image_before_for_as_long_as_its_record_names_it() {
+    let shelf = Shelf::with("[cache]\npin = ['docker.io/library/*:1']").await;
+    let (before, after) = (Picture::new("a", &["old"]), Picture::new("b", &["new"]));
+    shelf.image(&alpine(), "1", &before).await;
+    shelf.image(&alpine(), "1", &after).await;
+    let record = shelf.record(&alpine(), "1").unwrap();
+    for (previous, is_kept) in [(Some(before.digest()), true), (None, false)] {
+        let record = TagRecord {
+            previous,
+            ..record.clone()
+        };
+        let key = alpine().key(RefKind::Tag("1".parse().unwrap()));
+        let bytes = serde_json::to_vec(&record).unwrap();
+        shelf.store.put_ref(&key, bytes).await.unwrap();
+        let now = shelf.clock.now();
+        let protected = shelf.keeper.pins().protected(&shelf.store, now).unwrap();
+        assert!(protected.keeps(&sha("new")));
+        assert_eq!(protected.keeps(&sha("old")), is_kept);
+        assert_eq!(protected.keeps(&before.digest()), is_kept);
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_list_of_pins_pins_nothing_and_stops_nothing() {
     let shelf = Shelf::new().await;
     shelf.keeper.pin("alpine").await.unwrap();

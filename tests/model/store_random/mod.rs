@@ -1,6 +1,8 @@
 //! Random sequences of operations against a model: what was acknowledged is there and right after any power loss, and
 //! nothing else is wrong.
 
+mod orphans;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
@@ -36,6 +38,15 @@ enum Event {
     /// Two writers of one record at once, each expecting what is there; one may win.
     RaceRef(u8, u8, u8),
     RemoveRef(u8),
+    /// A proof is removed if its content is gone.
+    RemoveOrphan(u8),
+    /// The same, while it is written again, with its content or without; which of them is asked for first.
+    RaceOrphan {
+        number: u8,
+        seed: u8,
+        has_content: bool,
+        removal_first: bool,
+    },
     /// The process ends and starts again.
     Restart,
     /// After so many more changes everything fails, until the next restart or power loss.
@@ -95,7 +106,16 @@ fn events() -> impl Strategy<Value = Event> {
         4 => (number.clone(), any::<u8>()).prop_map(|(key, value)| Event::PutRef(key, value)),
         2 => (number.clone(), any::<u8>(), any::<u8>())
             .prop_map(|(key, a, b)| Event::RaceRef(key, a, b)),
-        2 => number.prop_map(Event::RemoveRef),
+        2 => number.clone().prop_map(Event::RemoveRef),
+        2 => number.clone().prop_map(Event::RemoveOrphan),
+        3 => (number, any::<u8>(), any::<bool>(), any::<bool>()).prop_map(
+            |(number, seed, has_content, removal_first)| Event::RaceOrphan {
+                number,
+                seed,
+                has_content,
+                removal_first,
+            }
+        ),
         4 => fetches(),
         1 => (0..3_000_000_usize).prop_map(|left| Event::FillAfter(Some(left))),
         1 => Just(Event::FillAfter(None)),
@@ -249,6 +269,16 @@ impl Run {
             Event::RemoveRef(number) => {
                 let answer = self.life.store.remove_ref(&key(number)).await;
                 note(self.model.record(number), None, &answer);
+            }
+            Event::RemoveOrphan(number) => self.remove_orphan(number).await,
+            Event::RaceOrphan {
+                number,
+                seed,
+                has_content,
+                removal_first,
+            } => {
+                let race = self.race_orphan(number, seed, has_content, removal_first);
+                race.await;
             }
             Event::Fetch(number, pieces, close) => self.fetch(number, &pieces, close).await,
             Event::FillAfter(left) => {
