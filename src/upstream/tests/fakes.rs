@@ -204,7 +204,6 @@ impl Fake {
                 let (tls, log, handler) = (tls.clone(), log.clone(), Arc::clone(&handler));
                 let held = Arc::clone(&held);
                 group.spawn_until_stop(async move {
-                    let _held = held;
                     match tls {
                         None => serve(stream, connection, log, handler).await,
                         Some(tls) => {
@@ -213,6 +212,7 @@ impl Fake {
                             }
                         }
                     }
+                    drop(held);
                 });
             }
         });
