@@ -250,6 +250,9 @@ async fn while_a_server_runs_a_shard_that_may_not_be_read_is_passed_by_and_told(
     for round in 1..=2 {
         guarded.pulls().await;
         assert_eq!(guarded.asked("GET", victim), round);
+        // While it is still being found out that it cannot be kept, the next client joins this fetch.
+        let over = || async { (guarded.program.gauge("flights").await == 0).then_some(()) };
+        eventually("the end of the fetch", over).await;
     }
     guarded.verifies(&expected, 1).await;
     drop(closed);
