@@ -140,7 +140,12 @@ impl Batcher {
         let needed = match (&work.state, &work.job.change) {
             (Ok(State::Stage | State::Record { .. }), change) => change.target().parent(),
             (Ok(State::Aside), Change::MoveAside { aside, .. }) => {
-                aside.as_ref().and_then(|aside| aside.path.parent())
+                let dir = aside.as_ref().and_then(|aside| aside.path.parent());
+                if let Some(dir) = dir {
+                    // An operator who is done with what is in there may have removed it.
+                    self.durable_dirs.lock().remove(dir);
+                }
+                dir
             }
             _ => None,
         };
@@ -372,7 +377,10 @@ impl Batcher {
             Err(error) => Err(error),
         };
         work.state = match moved {
-            Err(error) if !is_absent(&error) => Err(at("move aside", target, &error)),
+            // Absent may be what it was to be moved to.
+            Err(error) if !is_absent(&error) || self.files.stat(target).is_ok() => {
+                Err(at("move aside", target, &error))
+            }
             moved => {
                 let is_moved = matches!(moved, Ok(true));
                 if is_moved || moved.is_err() {

@@ -184,6 +184,21 @@ async fn a_damaged_blob_is_moved_aside_once_and_no_longer_counted() {
 }
 
 #[tokio::test]
+async fn a_damaged_blob_is_moved_aside_although_what_was_is_removed_with_its_directory() {
+    let fixture = Fixture::new().await;
+    for damage in [b"Content", b"CONTENT"] {
+        let digest = fixture.commit(b"content").await.unwrap();
+        fs::write(fixture.path(&digest), damage).unwrap();
+        let faulty = fixture.damage(&digest);
+        let aside = fixture.store.set_aside(&digest, &faulty).await.unwrap();
+        assert!(matches!(aside, SetAside::Moved(_)), "{aside:?}");
+        assert_eq!(fixture.aside(), [damage]);
+        assert_eq!(fixture.read(&digest), None);
+        fs::remove_dir_all(fixture.store.layout.damaged_dir()).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_hundredth_of_the_store_is_kept_of_what_was_damaged_and_the_oldest_goes() {
     let fixture = Fixture::with_max_size(Some(100_000)).await;
     let own = fixture.store.layout.damaged_dir().join("notes");
