@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::header::{CONNECTION, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, Version};
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,6 +26,7 @@ use super::file::FileReads;
 use super::linger::Lingering;
 use super::listener::{Listener, prepare};
 use super::refusal::Refusals;
+use super::request_body::RequestBody;
 use super::sending::Sending;
 use super::stall::{self, StallGuard};
 use super::streams::{Activity, Streams};
@@ -36,11 +37,12 @@ use crate::telemetry::{Counted, Metrics};
 
 /// Answers requests; what the connections of one kind of listener have in common.
 pub(super) trait Respond: Send + Sync + 'static {
-    /// The answer to a request from `peer`, whose body, if any, is not read.
+    /// The answer to a request from `peer`, whose body, if any, need not be read.
     fn respond(
         &self,
         peer: &Peer,
         request: Parts,
+        body: RequestBody,
     ) -> impl Future<Output = Response<ResponseBody>> + Send;
 }
 
@@ -244,10 +246,11 @@ impl<R: Respond> Connections<R> {
             let (responder, peer) = (Arc::clone(&responder), Arc::clone(&peer));
             async move {
                 let (head, body) = request.into_parts();
-                // Nothing here takes a body. In HTTP/1 its connection ends, rather than reading it to its end.
-                let ends = head.version < Version::HTTP_2 && !body.is_end_stream();
+                let body = RequestBody::new(body);
+                // Hardly anything here takes a body. In HTTP/1 its connection ends, rather than reading it to its end.
+                let ends = head.version < Version::HTTP_2 && !body.is_over();
                 // Boxed, since a connection has room for this all along, and most are idle.
-                let mut response = Box::pin(responder.respond(&peer, head)).await;
+                let mut response = Box::pin(responder.respond(&peer, head, body)).await;
                 stall::is_answered();
                 if ends {
                     let close = HeaderValue::from_static("close");

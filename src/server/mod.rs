@@ -23,6 +23,7 @@ mod listener;
 mod record;
 mod refusal;
 mod reject;
+mod request_body;
 mod request_id;
 mod sending;
 mod service;

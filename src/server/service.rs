@@ -21,6 +21,7 @@ use super::file::FileReads;
 use super::handlers::{base, blobs, catalog, health, manifests, referrers, tags};
 use super::record::Record;
 use super::reject::Rejection;
+use super::request_body::RequestBody;
 use super::request_id::{RequestId, X_REQUEST_ID};
 use crate::config::Config;
 use crate::oci::{Route, Target};
@@ -135,7 +136,12 @@ impl Service {
 }
 
 impl Respond for Service {
-    async fn respond(&self, peer: &Peer, request: Parts) -> Response<ResponseBody> {
+    async fn respond(
+        &self,
+        peer: &Peer,
+        request: Parts,
+        _unread: RequestBody,
+    ) -> Response<ResponseBody> {
         let id = RequestId::of(&request.headers);
         let mut record = Record::new(
             &self.metrics,

@@ -28,6 +28,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 
+use bytes::Bytes;
 use futures_util::Stream;
 
 use model::{
@@ -45,6 +46,14 @@ pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, AdminError>> + Sen
 
 /// What a long action tells while it runs. Dropping it calls the action off.
 pub type Events<T> = Pin<Box<dyn Stream<Item = Result<T, AdminError>> + Send>>;
+
+/// Bytes that come along with a request, as they are read.
+pub struct Upload {
+    /// How many, where that is known.
+    pub len: Option<u64>,
+    /// They end with an error where they break off.
+    pub pieces: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
+}
 
 /// All that an operator can ask for. Images are named as people name them; where several are taken, also by a pattern.
 pub trait Administration: Send + Sync {
@@ -78,6 +87,12 @@ pub trait Administration: Send + Sync {
 
     /// Compares everything, or an image, with its digests.
     fn verify<'a>(&'a self, image: Option<&'a str>) -> Reply<'a, Events<VerifyEvent>>;
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Upload").field(&self.len).finish()
+    }
 }
 
 /// Which part of the list of images is wanted.

@@ -1,7 +1,7 @@
 //! `/api/v1/…`: administration as JSON, described in `docs/openapi.json`, which is served too.
 //!
-//! Parameters are in the query, so that no request has a body to be read. What takes long tells how far it is in lines
-//! of JSON, and ends when the connection does.
+//! Parameters are in the query. Only what takes lists or archives has a body: JSON of a bounded size, or bytes that are
+//! read as they are used. What takes long tells how far it is in lines of JSON, and ends when the connection does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,12 +14,14 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use secrecy::SecretString;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::token::Token;
 use crate::proxy::BrokenBody;
-use crate::proxy::admin::{AdminError, Administration, ImageQuery};
+use crate::proxy::admin::{AdminError, Administration, Events, ImageQuery};
 use crate::server::answer::{Answer, Payload};
+use crate::server::request_body::RequestBody;
 
 /// Who does what operators ask for, and the secret by which they are known.
 pub struct Administrator {
@@ -112,7 +114,7 @@ impl Api {
     }
 
     /// Does what is asked for, for those who may ask.
-    pub(super) async fn answer(&self, request: &Parts) -> Answer {
+    pub(super) async fn answer(&self, request: &Parts, body: RequestBody) -> Answer {
         if !self.token.permits(&request.headers) {
             return error(
                 StatusCode::UNAUTHORIZED,
@@ -133,7 +135,7 @@ impl Api {
         }
         let query = Query::read(request.uri.query(), resource.parameters(method));
         let answered = match query {
-            Ok(query) => self.act(resource, method, &query).await,
+            Ok(query) => self.act(resource, method, &query, body).await,
             Err(error) => Err(error),
         };
         answered
@@ -146,6 +148,7 @@ impl Api {
         resource: Resource,
         method: &Method,
         query: &Query,
+        _body: RequestBody,
     ) -> Result<Answer, AdminError> {
         let admin = &*self.administration;
         let is = |other| method == other;
@@ -165,25 +168,12 @@ impl Api {
                 json_of(&collected.await?)
             }
             Resource::Refresh => json_of(&admin.refresh(query.name()?).await?),
-            Resource::Verify => self.verify(query).await,
+            Resource::Verify => Ok(lines_of(admin.verify(query.get("name")).await?)),
             Resource::Description => Ok(Answer::json(
                 StatusCode::OK,
                 Bytes::from_static(DESCRIPTION.as_bytes()),
             )),
         }
-    }
-
-    async fn verify(&self, query: &Query) -> Result<Answer, AdminError> {
-        let events = self.administration.verify(query.get("name")).await?;
-        let lines = events.map(|event| {
-            let event = event.map_err(|failure| broken(&failure.to_string()))?;
-            let mut line =
-                serde_json::to_vec(&event).map_err(|failure| broken(&failure.to_string()))?;
-            line.push(b'\n');
-            Ok(Bytes::from(line))
-        });
-        let answer = Answer::new(StatusCode::OK, Payload::Stream(Box::pin(lines)));
-        Ok(answer.with_static(CONTENT_TYPE, "application/x-ndjson"))
     }
 }
 
@@ -250,6 +240,30 @@ fn json_of<T: Serialize>(value: &T) -> Result<Answer, AdminError> {
     Ok(Answer::json(StatusCode::OK, body.into()))
 }
 
+/// What a long action tells, each a line when it happens.
+fn lines_of<T: Serialize + 'static>(events: Events<T>) -> Answer {
+    let lines = events.map(|event| {
+        let event = event.map_err(|failure| broken(&failure.to_string()))?;
+        let mut line =
+            serde_json::to_vec(&event).map_err(|failure| broken(&failure.to_string()))?;
+        line.push(b'\n');
+        Ok(Bytes::from(line))
+    });
+    let answer = Answer::new(StatusCode::OK, Payload::Stream(Box::pin(lines)));
+    answer.with_static(CONTENT_TYPE, "application/x-ndjson")
+}
+
+/// The body of a request that has to be JSON of this kind.
+#[expect(dead_code, reason = "for operations that take lists")]
+async fn read_json<T: DeserializeOwned>(body: RequestBody) -> Result<T, AdminError> {
+    let bytes = body.whole(MOST_JSON).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        AdminError::Invalid(format!(
+            "the body of the request is not the JSON that it should be: {error}; GET /api/v1/openapi.json says what is"
+        ))
+    })
+}
+
 fn error(status: StatusCode, code: &str, message: &str) -> Answer {
     let body = json!({ "error": { "code": code, "message": message } });
     Answer::json(status, body.to_string().into())
@@ -271,6 +285,9 @@ fn broken(message: &str) -> BrokenBody {
         message: message.to_owned(),
     }
 }
+
+/// Most bytes of JSON in a request: the names of ten thousand images.
+const MOST_JSON: usize = 4 * 1024 * 1024;
 
 /// What there is.
 const DESCRIPTION: &str = include_str!("../../../docs/openapi.json");

@@ -15,6 +15,7 @@ use super::answer::{Answer, Payload};
 use super::body::ResponseBody;
 use super::connection::{Peer, Respond};
 use super::handlers::health;
+use super::request_body::RequestBody;
 use crate::runtime::Readiness;
 use crate::telemetry::Metrics;
 
@@ -67,9 +68,14 @@ impl Admin {
 }
 
 impl Respond for Admin {
-    async fn respond(&self, _peer: &Peer, request: Parts) -> Response<ResponseBody> {
+    async fn respond(
+        &self,
+        _peer: &Peer,
+        request: Parts,
+        body: RequestBody,
+    ) -> Response<ResponseBody> {
         let answer = if api::is_for(request.uri.path()) {
-            self.api.answer(&request).await
+            self.api.answer(&request, body).await
         } else {
             self.answer(&request)
         };
