@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use crate::config::Config;
 use crate::proxy::Proxy;
 use crate::proxy::admin::{Administration, Keeper};
@@ -53,6 +55,59 @@ pub enum StartError {
     Threads(io::Error),
 }
 
+/// What answers for content, over a data directory that is in use.
+struct Parts {
+    proxy: Proxy,
+    instance: String,
+    token: SecretString,
+}
+
+impl Parts {
+    /// Takes the data directory into use. Fetches are tasks of the first group, the store's own of the second.
+    async fn open(
+        config: &Config,
+        environment: Environment,
+        metrics: &Arc<Metrics>,
+        (tasks, store_tasks): (&Tasks, &Tasks),
+        lock_wait: Duration,
+    ) -> Result<Self, StartError> {
+        let Environment {
+            clock,
+            files,
+            formats,
+        } = environment;
+        let options = StoreOptions {
+            data_dir: config.data_dir.clone(),
+            max_size: config.cache.max_size,
+            min_free: config.cache.min_free,
+            max_age: config.cache.max_age,
+            evicts: !config.offline,
+            lock_wait,
+            offline: config.offline,
+        };
+        let (counted, of_store) = (Arc::clone(metrics), store_tasks.clone());
+        let store = Store::open_as(formats, options, files, clock.clone(), counted, of_store);
+        let store = store.await?;
+        let instance = store.instance_id().to_owned();
+        let token = store.admin_token()?;
+        let upstreams = Upstreams::new(config, &instance, &clock, metrics, tasks)?;
+        let proxy = Proxy::new(
+            config,
+            store,
+            Arc::new(upstreams),
+            clock,
+            Arc::clone(metrics),
+            tasks.clone(),
+        )
+        .map_err(StartError::Threads)?;
+        Ok(Self {
+            proxy,
+            instance,
+            token,
+        })
+    }
+}
+
 /// A running Layby.
 #[derive(Debug)]
 pub struct App {
@@ -71,43 +126,18 @@ impl App {
         let tasks = Tasks::counted_by(&metrics.process.tasks);
         let store_tasks = Tasks::counted_by(&metrics.process.tasks);
         let readiness = Readiness::new();
-        let Environment {
-            clock,
-            files,
-            formats,
-        } = environment;
-        let options = StoreOptions {
-            data_dir: config.data_dir.clone(),
-            max_size: config.cache.max_size,
-            min_free: config.cache.min_free,
-            max_age: config.cache.max_age,
-            evicts: !config.offline,
-            lock_wait: LOCK_WAIT,
-            offline: config.offline,
-        };
-        let store = Store::open_as(
-            formats,
-            options,
-            files,
-            clock.clone(),
-            Arc::clone(&metrics),
-            store_tasks.clone(),
-        )
-        .await?;
-        let instance = store.instance_id().to_owned();
-        let token = store.admin_token()?;
-        let upstreams = Arc::new(Upstreams::new(
-            &config, &instance, &clock, &metrics, &tasks,
-        )?);
-        let proxy = Proxy::new(
+        let parts = Parts::open(
             &config,
-            store,
-            upstreams,
-            clock,
-            Arc::clone(&metrics),
-            tasks.clone(),
-        )
-        .map_err(StartError::Threads)?;
+            environment,
+            &metrics,
+            (&tasks, &store_tasks),
+            LOCK_WAIT,
+        );
+        let Parts {
+            proxy,
+            instance,
+            token,
+        } = parts.await?;
         let administrator = Administrator {
             administration: proxy.administration(),
             token,
@@ -158,7 +188,7 @@ impl App {
 
 /// A data directory that nobody serves, for administration alone.
 pub struct AtRest {
-    keeper: Arc<Keeper>,
+    administration: Arc<dyn Administration>,
     tasks: Tasks,
     store_tasks: Tasks,
 }
@@ -198,7 +228,32 @@ impl AtRest {
             source,
         })?;
         Ok(Self {
-            keeper: Arc::new(keeper),
+            administration: Arc::new(keeper),
+            tasks,
+            store_tasks,
+        })
+    }
+
+    /// The same, with all that it takes to ask upstreams. A directory that is not there yet is made.
+    pub async fn open_to_fetch(
+        config: &Config,
+        environment: Environment,
+    ) -> Result<Self, StartError> {
+        // Nobody is waiting for it to be read through.
+        let mut config = config.clone();
+        config.cache.scrub_interval = None;
+        let metrics = Arc::new(Metrics::default());
+        let (tasks, store_tasks) = (Tasks::new(), Tasks::new());
+        let parts = Parts::open(
+            &config,
+            environment,
+            &metrics,
+            (&tasks, &store_tasks),
+            Duration::ZERO,
+        )
+        .await?;
+        Ok(Self {
+            administration: parts.proxy.administration(),
             tasks,
             store_tasks,
         })
@@ -206,7 +261,7 @@ impl AtRest {
 
     /// What can be asked of it.
     pub fn administration(&self) -> Arc<dyn Administration> {
-        Arc::clone(&self.keeper) as _
+        Arc::clone(&self.administration)
     }
 
     /// Gives the directory up, once all is written.

@@ -23,6 +23,7 @@ mod stats;
 mod table;
 mod unpin;
 mod verify;
+mod warm;
 
 pub use check_config::CheckConfig;
 pub use gc::Gc;
@@ -36,6 +37,7 @@ pub use show::Show;
 pub use stats::Stats;
 pub use unpin::Unpin;
 pub use verify::Verify;
+pub use warm::Warm;
 
 /// Exit status for a configuration that cannot be used; also clap's, for arguments that cannot.
 const MISUSE: u8 = 2;
@@ -76,6 +78,8 @@ pub enum Command {
     Refresh(Refresh),
     /// Reads everything and compares it with what it should be.
     Verify(Verify),
+    /// Brings images into the cache before they are asked for.
+    Warm(Warm),
 }
 
 impl Command {
@@ -94,6 +98,7 @@ impl Command {
             Self::Unpin(command) => command.run(),
             Self::Refresh(command) => command.run(),
             Self::Verify(command) => command.run(),
+            Self::Warm(command) => command.run(),
         }
     }
 }

@@ -109,6 +109,23 @@ impl Handle {
         }
     }
 
+    /// Waits until the blob is kept in the store, with its proof, reading nothing; tells `landed` now and then how many of
+    /// its bytes have come. For one that was admitted. What has failed after the digest was found to match is told as
+    /// [`Failure::Aborted`]: who asks anew finds out whether it was in passing.
+    pub async fn kept(&self, landed: impl Fn(u64) + Send) -> Result<(), Failure> {
+        let mut changes = self.flight.watch();
+        loop {
+            changes.borrow_and_update();
+            landed(self.flight.with(|state| state.present().len()));
+            if let Some(outcome) = self.flight.outcome() {
+                return outcome;
+            }
+            if changes.changed().await.is_err() {
+                return Err(Failure::Aborted);
+            }
+        }
+    }
+
     /// A reader of `range`, or of everything. For a client that was admitted.
     pub fn reader(&self, range: Option<Range<u64>>) -> Reader {
         let size = self.flight.with(|state| state.size());

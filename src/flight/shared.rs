@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -90,6 +91,10 @@ pub(super) struct Flight {
     pub(super) stage: OnceLock<Arc<dyn Stage>>,
     /// The blob, if the leader found it committed.
     pub(super) stored: OnceLock<Arc<dyn Blob>>,
+    /// Whether what it fetched is a blob of the store, and the sources that answered have their proofs.
+    pub(super) committed: AtomicBool,
+    /// Whether its leader is gone: nothing becomes of it any more.
+    over: AtomicBool,
     /// Ends the fetch.
     pub(super) cancel: CancellationToken,
     /// Held while the flight goes on without readers.
@@ -129,6 +134,8 @@ impl Flight {
             wants: Notify::new(),
             stage: OnceLock::new(),
             stored: OnceLock::new(),
+            committed: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             cancel,
             unattended: Mutex::new(None),
             unattended_limit,
@@ -221,6 +228,19 @@ impl Flight {
         *unattended = goes_on;
     }
 
+    /// What has become of it, as far as the store is concerned; `None`: it is still under way.
+    pub(super) fn outcome(&self) -> Option<Result<(), Failure>> {
+        // Before all else, since it is set last.
+        let is_over = self.over.load(Ordering::Acquire);
+        if self.stored.get().is_some() || self.committed.load(Ordering::Acquire) {
+            return Some(Ok(()));
+        }
+        if let Some(why) = self.with(|state| state.failure().cloned()) {
+            return Some(Err(why));
+        }
+        is_over.then_some(Err(Failure::Aborted))
+    }
+
     /// The fetch has ended, so it no longer counts as unattended.
     pub(super) fn ended(&self) {
         self.unattended.lock().take();
@@ -257,5 +277,7 @@ impl Progress for Arc<Flight> {
         if !has_outcome {
             self.fail(Failure::Aborted);
         }
+        self.over.store(true, Ordering::Release);
+        self.publish();
     }
 }

@@ -24,6 +24,7 @@ use super::manifests::Manifests;
 use super::membership::Membership;
 use super::retention::Retention;
 use super::tags::Tags;
+use super::warm::{Means, Warmer};
 use super::{
     BlobAnswer, BlobUse, CatalogPage, Error, ListAnswer, ManifestAnswer, Place, SelectError,
     Selected, Selector,
@@ -36,9 +37,9 @@ pub struct Proxy {
     tags: Arc<Tags>,
     lists: Arc<Lists>,
     catalog: Arc<Catalog>,
-    blobs: BlobService,
+    blobs: Arc<BlobService>,
     keeper: Arc<Keeper>,
-    retention: Retention,
+    retention: Arc<Retention>,
 }
 
 impl fmt::Debug for Proxy {
@@ -86,24 +87,37 @@ impl Proxy {
         let memory = Memory::of(&tags, &manifests, &membership);
         let counted = Arc::clone(&metrics);
         let (kept, time) = (Arc::clone(&store), clock.clone());
-        let keeper = Keeper::serving(config, store, clock, counted, tasks, memory)?;
+        let mut keeper = Keeper::serving(config, store, clock, counted, tasks, memory)?;
+        let protection = Arc::clone(keeper.protection());
+        let retention = Arc::new(Retention::new(kept, time, protection));
+        let lists = Arc::new(Lists::new(Arc::clone(&context), Arc::clone(&manifests)));
+        let blobs = Arc::new(BlobService {
+            flights,
+            blobs,
+            membership,
+            sources,
+            sizes: Sizes::default(),
+            header_timeout: config.limits.header_timeout,
+            metrics,
+        });
+        let means = Means {
+            ctx: Arc::clone(&context),
+            tags: Arc::clone(&tags),
+            manifests: Arc::clone(&manifests),
+            lists: Arc::clone(&lists),
+            blobs: Arc::clone(&blobs),
+            retention: Arc::clone(&retention),
+        };
+        keeper.warms_with(Arc::new(Warmer::new(config, means)));
         Ok(Self {
-            retention: Retention::new(kept, time, Arc::clone(keeper.protection())),
+            retention,
             tags,
             keeper: Arc::new(keeper),
-            lists: Arc::new(Lists::new(Arc::clone(&context), Arc::clone(&manifests))),
+            lists,
             catalog: Arc::new(Catalog::new(context, Arc::clone(&selector))),
             selector,
             manifests,
-            blobs: BlobService {
-                flights,
-                blobs,
-                membership,
-                sources,
-                sizes: Sizes::default(),
-                header_timeout: config.limits.header_timeout,
-                metrics,
-            },
+            blobs,
         })
     }
 

@@ -25,6 +25,7 @@ mod singles;
 mod tags;
 #[cfg(test)]
 mod testing;
+pub mod warm;
 
 pub use answer::{BlobUse, CatalogPage, ListAnswer, ManifestAnswer};
 pub use blob_answer::{BlobAnswer, BlobContent, BlobReader, BrokenBody};

@@ -113,4 +113,22 @@ impl BypassReason {
             Self::Unverifiable => "unverifiable",
         }
     }
+
+    /// The same for people, with what can be done about it.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::TooLarge => {
+                "it is larger than max_blob_size, so it is not stored; raise that in [cache]"
+            }
+            Self::NoRoom => {
+                "there is no room for it; make some, or raise max_size or lower min_free in [cache]"
+            }
+            Self::DiskFailed => {
+                "the data directory cannot be written; see the log, and check the disk"
+            }
+            Self::Unverifiable => {
+                "its digest is of an algorithm that cannot be verified, so it is never stored"
+            }
+        }
+    }
 }

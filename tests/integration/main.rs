@@ -24,4 +24,5 @@ mod resume;
 mod routing;
 mod support;
 mod tags;
+mod warm;
 mod wire;

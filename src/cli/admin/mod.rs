@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::{FileArg, MISUSE, OverrideArgs, configure, reachable};
-use crate::app::{AtRest, Environment};
+use crate::app::{AtRest, Environment, StartError};
 use crate::config::{Config, Faults};
 use crate::proxy::admin::{AdminError, Administration};
 use crate::store::{OpenError, read_admin_token};
@@ -59,7 +59,7 @@ pub(super) enum Failure {
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(transparent)]
-    Directory(#[from] OpenError),
+    Directory(#[from] StartError),
     #[error("{0}")]
     Nobody(String),
     #[error("no request could be prepared: {0}; raise the limits of threads and open files")]
@@ -74,6 +74,15 @@ enum Reached {
     Directory(AtRest),
 }
 
+/// What a command needs of a data directory at rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// What is stored.
+    Content,
+    /// Upstreams as well.
+    Upstreams,
+}
+
 /// Where answers go.
 pub(super) struct Output {
     /// Whether they are JSON.
@@ -86,11 +95,26 @@ impl AdminArgs {
     where
         F: AsyncFnOnce(&dyn Administration, &Output) -> Result<ExitCode, Failure>,
     {
+        self.run_on(Need::Content, act)
+    }
+
+    /// The same for what has to ask upstreams. A data directory that is not there is made.
+    pub(super) fn run_fetching<F>(self, act: F) -> ExitCode
+    where
+        F: AsyncFnOnce(&dyn Administration, &Output) -> Result<ExitCode, Failure>,
+    {
+        self.run_on(Need::Upstreams, act)
+    }
+
+    fn run_on<F>(self, need: Need, act: F) -> ExitCode
+    where
+        F: AsyncFnOnce(&dyn Administration, &Output) -> Result<ExitCode, Failure>,
+    {
         let ended = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(Failure::Setup)
-            .and_then(|runtime| runtime.block_on(self.act(act)));
+            .and_then(|runtime| runtime.block_on(self.act(need, act)));
         ended.unwrap_or_else(|failure| {
             // Whoever has read enough of the answer is not to be told.
             if !failure.is_closed_pipe() {
@@ -100,12 +124,12 @@ impl AdminArgs {
         })
     }
 
-    async fn act<F>(self, act: F) -> Result<ExitCode, Failure>
+    async fn act<F>(self, need: Need, act: F) -> Result<ExitCode, Failure>
     where
         F: AsyncFnOnce(&dyn Administration, &Output) -> Result<ExitCode, Failure>,
     {
         let output = Output { json: self.json };
-        match self.reach().await? {
+        match self.reach(need).await? {
             Reached::Server(remote) => act(&*remote, &output).await,
             Reached::Directory(directory) => {
                 let administration = directory.administration();
@@ -117,7 +141,7 @@ impl AdminArgs {
         }
     }
 
-    async fn reach(&self) -> Result<Reached, Failure> {
+    async fn reach(&self, need: Need) -> Result<Reached, Failure> {
         let overrides = OverrideArgs {
             data_dir: self.data_dir.clone(),
             ..OverrideArgs::default()
@@ -129,12 +153,21 @@ impl AdminArgs {
             return Ok(Reached::Server(Box::new(remote)));
         }
         let data_dir = &config.data_dir;
-        if let Err(error) = std::fs::metadata(data_dir.join("layby.json")) {
-            return Err(Failure::Nobody(no_directory(data_dir, &error)));
-        }
-        match AtRest::open(&config, Environment::default()).await {
+        let opened = match need {
+            Need::Upstreams => AtRest::open_to_fetch(&config, Environment::default()).await,
+            Need::Content => {
+                if let Err(error) = std::fs::metadata(data_dir.join("layby.json")) {
+                    return Err(Failure::Nobody(no_directory(data_dir, &error)));
+                }
+                let opened = AtRest::open(&config, Environment::default()).await;
+                opened.map_err(StartError::from)
+            }
+        };
+        match opened {
             Ok(directory) => Ok(Reached::Directory(directory)),
-            Err(OpenError::Locked { .. }) => Ok(Reached::Server(Box::new(self.server(&config)?))),
+            Err(StartError::Store(OpenError::Locked { .. })) => {
+                Ok(Reached::Server(Box::new(self.server(&config)?)))
+            }
             Err(error) => Err(error.into()),
         }
     }

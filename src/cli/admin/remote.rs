@@ -25,6 +25,7 @@ use crate::proxy::admin::model::{
     VerifyEvent,
 };
 use crate::proxy::admin::{AdminError, Administration, Events, ImageQuery, Reply, Upload};
+use crate::proxy::warm::model::{WarmEvent, WarmRequest};
 
 /// A server's admin API.
 pub(super) struct Remote {
@@ -209,13 +210,13 @@ impl Remote {
     }
 }
 
-#[expect(dead_code, reason = "for operations that take lists and archives")]
 impl Sent {
     fn json<T: Serialize>(value: &T) -> Result<Self, AdminError> {
         let bytes = serde_json::to_vec(value).map_err(io::Error::from)?;
         Ok(Self::Json(bytes.into()))
     }
 
+    #[expect(dead_code, reason = "for operations that take archives")]
     fn archive(upload: Upload) -> Self {
         Self::Archive(upload)
     }
@@ -336,6 +337,10 @@ impl Administration for Remote {
 
     fn refresh<'a>(&'a self, images: &'a str) -> Reply<'a, Refreshed> {
         Box::pin(async move { self.ask(Method::POST, "refresh", &[("name", images)]).await })
+    }
+
+    fn warm(&self, request: WarmRequest) -> Reply<'_, Events<WarmEvent>> {
+        Box::pin(async move { self.events("warm", &[], Sent::json(&request)?).await })
     }
 
     fn verify<'a>(&'a self, image: Option<&'a str>) -> Reply<'a, Events<VerifyEvent>> {

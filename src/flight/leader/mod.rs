@@ -5,6 +5,7 @@ mod error;
 mod step;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -417,6 +418,7 @@ impl Leading<Lease> for Leader {
                 source.delivered(len).await;
             }
         }
+        self.flight.committed.store(true, Ordering::Release);
         Ok(())
     }
 

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::config::Config;
+use crate::proxy::warm::Warmer;
+use crate::proxy::warm::model::{WarmEvent, WarmRequest};
 use crate::runtime::{Clock, Tasks};
 use crate::store::{Evicted, RefKind, Store};
 use crate::telemetry::Metrics;
@@ -53,6 +55,8 @@ pub struct Keeper {
     sharing: Arc<Mutex<Arc<Sharing>>>,
     /// One long action at a time.
     turn: Arc<Semaphore>,
+    /// What brings images; none where no upstream can be asked.
+    warmer: Option<Arc<Warmer>>,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -130,8 +134,14 @@ impl Keeper {
             since: kept.since,
             sharing: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
+            warmer: None,
             store,
         })
+    }
+
+    /// Has images brought by `warmer`.
+    pub(in crate::proxy) fn warms_with(&mut self, warmer: Arc<Warmer>) {
+        self.warmer = Some(warmer);
     }
 
     /// What is never evicted.
@@ -430,6 +440,15 @@ impl Administration for Keeper {
 
     fn refresh<'a>(&'a self, images: &'a str) -> Reply<'a, Refreshed> {
         Box::pin(self.ask_again(images))
+    }
+
+    fn warm(&self, request: WarmRequest) -> Reply<'_, Events<WarmEvent>> {
+        Box::pin(async move {
+            let warmer = self.warmer.as_ref().ok_or_else(|| {
+                AdminError::Failed("nothing here asks upstreams; please report this".to_owned())
+            })?;
+            warmer.warm(request)
+        })
     }
 
     fn verify<'a>(&'a self, image: Option<&'a str>) -> Reply<'a, Events<VerifyEvent>> {

@@ -36,8 +36,11 @@ use model::{
     VerifyEvent,
 };
 
+use super::warm::model::{WarmEvent, WarmRequest};
+
 pub use keeper::Keeper;
 pub(super) use memory::Memory;
+pub(super) use names::{ImageName, Names};
 pub use pins::{Pins, Protected};
 pub(super) use protection::Protection;
 
@@ -85,6 +88,9 @@ pub trait Administration: Send + Sync {
     /// Has upstreams asked about tags at their next use.
     fn refresh<'a>(&'a self, images: &'a str) -> Reply<'a, Refreshed>;
 
+    /// Brings images into the cache.
+    fn warm(&self, request: WarmRequest) -> Reply<'_, Events<WarmEvent>>;
+
     /// Compares everything, or an image, with its digests.
     fn verify<'a>(&'a self, image: Option<&'a str>) -> Reply<'a, Events<VerifyEvent>>;
 }
@@ -116,7 +122,7 @@ pub enum AdminError {
     #[error("{0}")]
     Invalid(String),
     /// Another long action is under way.
-    #[error("another rm, gc or verify is running; wait for it to end")]
+    #[error("another action of this kind is running; wait for it to end")]
     Busy,
     /// It went wrong here.
     #[error("{0}")]
@@ -153,7 +159,7 @@ impl AdminError {
         }
     }
 
-    fn unknown_image(name: &names::ImageName) -> Self {
+    fn unknown_image(name: &ImageName) -> Self {
         Self::NotFound(format!(
             "{name} is not in the cache; `layby ls` says what is"
         ))

@@ -11,9 +11,9 @@ use super::AdminError;
 
 /// An image by its whole name: `docker.io/library/alpine:3.20`, `ghcr.io/org/app@sha256:…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ImageName {
-    pub(super) place: Place,
-    pub(super) reference: Reference,
+pub(in crate::proxy) struct ImageName {
+    pub(in crate::proxy) place: Place,
+    pub(in crate::proxy) reference: Reference,
 }
 
 /// The images that an operator means.
@@ -27,7 +27,7 @@ pub(super) enum Wanted {
 
 /// Understands names as people write them.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(in crate::proxy) struct Names {
     selector: Selector,
     keys: Vec<UpstreamName>,
 }
@@ -64,7 +64,7 @@ impl FromStr for ImageName {
 
 impl Names {
     /// Names under the upstreams of a configuration.
-    pub(super) fn new(config: &Config) -> Self {
+    pub(in crate::proxy) fn new(config: &Config) -> Self {
         Self {
             selector: Selector::new(config),
             keys: config
@@ -86,9 +86,33 @@ impl Names {
         }
     }
 
+    /// An image that is to be pulled, named as people write it: of an upstream that is configured and lets it be pulled.
+    pub(in crate::proxy) fn to_pull(&self, text: &str) -> Result<ImageName, AdminError> {
+        self.read(text, |error, _| Err(error))
+    }
+
     /// An image as people write it: without an upstream, the default one; without a tag, `latest`; `library/` on Docker
     /// Hub as docker has it.
     pub(super) fn image(&self, text: &str) -> Result<ImageName, AdminError> {
+        self.read(text, |error, name| match error {
+            // What was stored before it was forbidden is still there.
+            SelectError::Forbidden {
+                upstream,
+                repository,
+            } => Ok(Place {
+                upstream,
+                repository,
+            }),
+            // And so is what came from an upstream that is configured no longer.
+            error => place(name).ok_or(error),
+        })
+    }
+
+    fn read(
+        &self,
+        text: &str,
+        otherwise: impl FnOnce(SelectError, &str) -> Result<Place, SelectError>,
+    ) -> Result<ImageName, AdminError> {
         let wrong = |why: &dyn fmt::Display| {
             AdminError::Invalid(format!("{text:?} is not the name of an image: {why}"))
         };
@@ -102,16 +126,7 @@ impl Names {
         let target = self.target(name).map_err(|error| wrong(&error))?;
         let place = match self.selector.select(&target, None) {
             Ok(selected) => selected.place,
-            // What was stored before it was forbidden is still there.
-            Err(SelectError::Forbidden {
-                upstream,
-                repository,
-            }) => Place {
-                upstream,
-                repository,
-            },
-            // And so is what came from an upstream that is configured no longer.
-            Err(error) => place(name).ok_or_else(|| wrong(&error))?,
+            Err(error) => otherwise(error, name).map_err(|error| wrong(&error))?,
         };
         Ok(ImageName { place, reference })
     }

@@ -3,6 +3,7 @@
 //! Decides by what right a repository gets a digest: a proof on record, the answer of its own upstream repository to this very
 //! request, or a proof asked for now. The fetching is `flight/`'s.
 
+mod bring;
 mod bypass;
 mod content;
 mod stream;
@@ -26,6 +27,7 @@ use crate::upstream::{self, Call};
 
 use super::membership::{Membership, OnRecord};
 use super::{BlobAnswer, BlobUse, BypassReason, CacheOutcome, Error, Place, What};
+pub(super) use bring::{Brought, Unkept};
 use bypass::{Bypass, Supply};
 use content::FlightContent;
 
@@ -54,6 +56,22 @@ pub(super) struct BlobService {
     /// For the head of each answer that is asked for after the client's status line.
     pub(super) header_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
+}
+
+/// What is to be had of a blob that a repository has.
+enum Reached {
+    /// All of it.
+    Stored(Arc<dyn Blob>),
+    /// It is being fetched.
+    Flying {
+        handle: Handle,
+        len: Option<u64>,
+        led: bool,
+    },
+    /// Nothing, unless it passes the store by.
+    Refused(Refusal),
+    /// Its size, which was all that was needed.
+    Sized(u64),
 }
 
 /// Sizes of blobs that were seen but not stored, so that a client which picks a blob to pieces costs one `HEAD`, not one for
@@ -126,6 +144,25 @@ impl BlobService {
         call: &Call,
     ) -> Result<BlobAnswer, Error> {
         let supply = self.supply(place, digest, call)?;
+        match self.reach(place, &supply, spec, call).await? {
+            Reached::Stored(blob) => Ok(BlobAnswer::stored(blob, CacheOutcome::Hit)),
+            Reached::Flying { handle, len, led } => {
+                Ok(self.flying(place, supply, handle, len, led))
+            }
+            Reached::Refused(refusal) => self.refused(place, supply, refusal, call).await,
+            Reached::Sized(len) => Ok(BlobAnswer::head(len, CacheOutcome::Forwarded)),
+        }
+    }
+
+    /// The blob, or a place in its fetch, for one who has shown that `place` has it.
+    async fn reach(
+        &self,
+        place: &Place,
+        supply: &Supply,
+        spec: Option<&RangeSpec>,
+        call: &Call,
+    ) -> Result<Reached, Error> {
+        let digest = &supply.digest;
         let key = Key {
             upstream: place.upstream.clone(),
             digest: digest.clone(),
@@ -148,7 +185,7 @@ impl BlobService {
             let (handle, led) = match self.flights.open(&wish).await? {
                 Opened::Stored(blob) => {
                     if self.is_whole(&*blob, digest, known).await? {
-                        return Ok(BlobAnswer::stored(blob, CacheOutcome::Hit));
+                        return Ok(Reached::Stored(blob));
                     }
                     continue;
                 }
@@ -162,8 +199,8 @@ impl BlobService {
                     continue;
                 }
                 Opened::NeedsSize => {
-                    if let Some(answer) = self.size_up(place, &mut wish, spec, call).await? {
-                        return Ok(answer);
+                    if let Some(len) = self.size_up(place, &mut wish, spec, call).await? {
+                        return Ok(Reached::Sized(len));
                     }
                     continue;
                 }
@@ -174,21 +211,21 @@ impl BlobService {
                     if let Some(len) = len {
                         self.sizes.0.insert(wish.key, len);
                     }
-                    return Ok(self.flying(place, supply, handle, len, led));
+                    return Ok(Reached::Flying { handle, len, led });
                 }
                 Ok(Head::Stored(blob)) => {
                     // Another flight had committed it: nothing was asked for us, so nothing is proven yet.
                     if !wish.proven {
                         self.membership.prove(place, digest, call).await?;
                     }
-                    return Ok(BlobAnswer::stored(blob, CacheOutcome::Hit));
+                    return Ok(Reached::Stored(blob));
                 }
                 Err(Refusal::Failed(Failure::Aborted)) => {}
                 Err(refusal) => {
                     if contradicts(&refusal) {
                         self.sizes.0.invalidate(&wish.key);
                     }
-                    return self.refused(place, supply, refusal, call).await;
+                    return Ok(Reached::Refused(refusal));
                 }
             }
         }
@@ -226,14 +263,14 @@ impl BlobService {
     }
 
     /// Finds out where in a blob that nobody has or fetches the parts are that are wanted. Asks for the size, which is the
-    /// proof too. Returns the answer if it needs no byte.
+    /// proof too. Returns it if the answer needs no byte.
     async fn size_up(
         &self,
         place: &Place,
         wish: &mut Wish,
         spec: Option<&RangeSpec>,
         call: &Call,
-    ) -> Result<Option<BlobAnswer>, Error> {
+    ) -> Result<Option<u64>, Error> {
         let known = self.sizes.0.get(&wish.key).filter(|_| wish.proven);
         let asked = if let Some(len) = known {
             Ok(len)
@@ -260,7 +297,7 @@ impl BlobService {
                 Ok(None)
             }
             // The client hears what is wrong with its ranges.
-            None => Ok(Some(BlobAnswer::head(len, CacheOutcome::Forwarded))),
+            None => Ok(Some(len)),
         }
     }
 
@@ -294,31 +331,7 @@ impl BlobService {
         refusal: Refusal,
         call: &Call,
     ) -> Result<BlobAnswer, Error> {
-        let (reason, answer) = match refusal {
-            Refusal::Source(error) | Refusal::Failed(Failure::Source(error)) => {
-                return Err(Error::from_upstream(What::Blob, upstream_error(&error)));
-            }
-            Refusal::Failed(Failure::Corrupt(message)) => {
-                return Err(Error::Upstream(upstream::Error::Corrupt {
-                    message: message.to_string(),
-                }));
-            }
-            Refusal::Failed(Failure::Aborted) => return Err(Error::Stopping),
-            Refusal::TimedOut => {
-                return Err(Error::Upstream(upstream::Error::Unavailable {
-                    message: format!("{} did not answer in time", place.upstream),
-                }));
-            }
-            Refusal::Failed(Failure::Store(_)) => (BypassReason::DiskFailed, None),
-            Refusal::Failed(Failure::Wrecked(wreck)) => (why_wrecked(&wreck), None),
-            Refusal::Failed(Failure::Bypass(why, answer)) => {
-                let reason = match why {
-                    Uncached::TooLarge => BypassReason::TooLarge,
-                    Uncached::NoRoom => BypassReason::NoRoom,
-                };
-                (reason, answer.lock().take())
-            }
-        };
+        let (reason, answer) = why_uncached(place, refusal)?;
         self.pass_by(place, supply, reason, answer, call).await
     }
 
@@ -383,6 +396,36 @@ fn contradicts(refusal: &Refusal) -> bool {
         Refusal::Failed(why) => matches!(why, Failure::Corrupt(_)),
         Refusal::TimedOut => false,
     }
+}
+
+/// Why there is nothing in the store for this client, with the answer that was asked for already; an error where there is
+/// nothing at all.
+fn why_uncached(place: &Place, refusal: Refusal) -> Result<(BypassReason, Option<Fetched>), Error> {
+    Ok(match refusal {
+        Refusal::Source(error) | Refusal::Failed(Failure::Source(error)) => {
+            return Err(Error::from_upstream(What::Blob, upstream_error(&error)));
+        }
+        Refusal::Failed(Failure::Corrupt(message)) => {
+            return Err(Error::Upstream(upstream::Error::Corrupt {
+                message: message.to_string(),
+            }));
+        }
+        Refusal::Failed(Failure::Aborted) => return Err(Error::Stopping),
+        Refusal::TimedOut => {
+            return Err(Error::Upstream(upstream::Error::Unavailable {
+                message: format!("{} did not answer in time", place.upstream),
+            }));
+        }
+        Refusal::Failed(Failure::Store(_)) => (BypassReason::DiskFailed, None),
+        Refusal::Failed(Failure::Wrecked(wreck)) => (why_wrecked(&wreck), None),
+        Refusal::Failed(Failure::Bypass(why, answer)) => {
+            let reason = match why {
+                Uncached::TooLarge => BypassReason::TooLarge,
+                Uncached::NoRoom => BypassReason::NoRoom,
+            };
+            (reason, answer.lock().take())
+        }
+    })
 }
 
 /// What the operator is told of a disk that failed under a fetch.

@@ -47,8 +47,13 @@ impl Question {
 }
 
 impl Tags {
-    /// The work of one question. What another question found out meanwhile is taken as it is.
-    pub(super) async fn resolve(self: Arc<Self>, key: TagKey, call: Call) -> Result<Found, Error> {
+    /// The work of one question. What another question found out meanwhile is taken as it is, unless `insists`.
+    pub(super) async fn resolve(
+        self: Arc<Self>,
+        key: TagKey,
+        call: Call,
+        insists: bool,
+    ) -> Result<Found, Error> {
         let ttl = self.terms(&key)?.policy.negative_ttl;
         if let Some(absent @ Error::NotFound { .. }) = self.failures.get(&key, self.ctx.now(), ttl)
         {
@@ -66,7 +71,7 @@ impl Tags {
                 };
                 self.get(&question, &call).await
             }
-            Some(entry) => self.again(&key, entry, &call, asked).await,
+            Some(entry) => self.again(&key, entry, &call, asked, insists).await,
         };
         match &found {
             Ok(_) => self.failures.forget(&key),
@@ -109,16 +114,27 @@ impl Tags {
         self.put(key, Some(old), record, &held, asked).await;
     }
 
-    /// Asks about a known tag; in a hurry, since an old answer would do, for a moment only.
+    /// Asks about a known tag; in a hurry, since an old answer would do, for a moment only. One who `insists` takes neither
+    /// an old answer nor one that is fresh.
     async fn again(
         self: &Arc<Self>,
         key: &TagKey,
         entry: &Arc<Entry>,
         call: &Call,
         asked: Instant,
+        insists: bool,
     ) -> Result<Found, Error> {
         let terms = self.terms(key)?;
         let (record, policy) = (&entry.record, &terms.policy);
+        if insists && (!terms.immutable || record.ask) {
+            let question = Question {
+                key: key.clone(),
+                old: Some(Arc::clone(entry)),
+                asked,
+                hurry: None,
+            };
+            return Arc::clone(self).revalidate(question, call.clone()).await;
+        }
         if terms.immutable && !record.ask {
             return self.again_the_same(key, record, call).await;
         }

@@ -5,6 +5,7 @@
 
 mod ask;
 mod hurry;
+mod newest;
 mod record;
 mod save;
 mod terms;
@@ -80,10 +81,7 @@ impl Tags {
         tag: &Tag,
         call: &Call,
     ) -> Result<ManifestAnswer, Error> {
-        let key = TagKey {
-            place: place.clone(),
-            tag: tag.clone(),
-        };
+        let key = TagKey::new(place, tag);
         if self.ctx.offline {
             return self.offline(&key).await;
         }
@@ -91,7 +89,7 @@ impl Tags {
         if let Some(answer) = self.without_asking(&key, policy, call).await {
             return Ok(answer);
         }
-        let resolve = || Arc::clone(self).resolve(key.clone(), call.clone());
+        let resolve = || Arc::clone(self).resolve(key.clone(), call.clone(), false);
         match self.questions.run(&key, call.deadline, resolve).await {
             Ok(((held, CacheOutcome::Miss), Role::Joiner)) => {
                 self.ctx.metrics.flight.collapsed.inc();
@@ -107,10 +105,7 @@ impl Tags {
 
     /// Gives up what memory knows of the tag, for what the disk says.
     pub(super) fn forget(&self, place: &Place, tag: &Tag) {
-        let key = TagKey {
-            place: place.clone(),
-            tag: tag.clone(),
-        };
+        let key = TagKey::new(place, tag);
         self.hot.invalidate(&key);
         self.failures.forget(&key);
     }
@@ -149,7 +144,7 @@ impl Tags {
             via: call.via.clone(),
         };
         self.questions.start(key, behind.deadline, || {
-            Arc::clone(self).resolve(key.clone(), behind.clone())
+            Arc::clone(self).resolve(key.clone(), behind.clone(), false)
         });
         Some(self.stale(key, &held, StaleReason::Revalidating))
     }
@@ -269,6 +264,13 @@ impl Subject for TagKey {
 }
 
 impl TagKey {
+    fn new(place: &Place, tag: &Tag) -> Self {
+        Self {
+            place: place.clone(),
+            tag: tag.clone(),
+        }
+    }
+
     fn record(&self) -> RefKey {
         self.place.key(RefKind::Tag(self.tag.clone()))
     }

@@ -5,6 +5,7 @@ use std::collections::hash_map;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tracing::warn;
 
 use super::record::TagRecord;
@@ -16,6 +17,8 @@ pub(super) struct Saver {
     manifests: Arc<Manifests>,
     /// A tag is here while a writer is at work for it, with what that one has to write next.
     writing: Mutex<HashMap<TagKey, Option<Job>>>,
+    /// Told when a writer is through.
+    through: Notify,
 }
 
 struct Job {
@@ -29,6 +32,18 @@ impl Saver {
             ctx,
             manifests,
             writing: Mutex::default(),
+            through: Notify::new(),
+        }
+    }
+
+    /// Waits until nothing is on its way to disk for a tag.
+    pub(super) async fn written(&self, key: &TagKey) {
+        loop {
+            let through = self.through.notified();
+            if !self.writing.lock().contains_key(key) {
+                return;
+            }
+            through.await;
         }
     }
 
@@ -78,6 +93,7 @@ impl Turn {
         if next.is_none() {
             writing.remove(&self.key);
             self.is_over = true;
+            self.saver.through.notify_waiters();
         }
         next
     }
@@ -101,6 +117,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         if !self.is_over {
             self.saver.writing.lock().remove(&self.key);
+            self.saver.through.notify_waiters();
         }
     }
 }

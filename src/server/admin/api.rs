@@ -64,6 +64,7 @@ enum Resource {
     Collect,
     Refresh,
     Verify,
+    Warm,
     Description,
 }
 
@@ -77,6 +78,7 @@ impl Resource {
             "gc" => Self::Collect,
             "refresh" => Self::Refresh,
             "verify" => Self::Verify,
+            "warm" => Self::Warm,
             "openapi.json" => Self::Description,
             _ => return None,
         })
@@ -88,7 +90,7 @@ impl Resource {
             Self::Images => "GET, DELETE",
             Self::Image | Self::Statistics | Self::Description => "GET",
             Self::Pins => "GET, POST, DELETE",
-            Self::Collect | Self::Refresh | Self::Verify => "POST",
+            Self::Collect | Self::Refresh | Self::Verify | Self::Warm => "POST",
         }
     }
 
@@ -100,7 +102,7 @@ impl Resource {
             Self::Pins if method == Method::GET => &[],
             Self::Image | Self::Pins | Self::Refresh | Self::Verify => &["name"],
             Self::Collect => &["to", "dry_run"],
-            Self::Statistics | Self::Description => &[],
+            Self::Statistics | Self::Warm | Self::Description => &[],
         }
     }
 }
@@ -148,7 +150,7 @@ impl Api {
         resource: Resource,
         method: &Method,
         query: &Query,
-        _body: RequestBody,
+        body: RequestBody,
     ) -> Result<Answer, AdminError> {
         let admin = &*self.administration;
         let is = |other| method == other;
@@ -169,6 +171,7 @@ impl Api {
             }
             Resource::Refresh => json_of(&admin.refresh(query.name()?).await?),
             Resource::Verify => Ok(lines_of(admin.verify(query.get("name")).await?)),
+            Resource::Warm => Ok(lines_of(admin.warm(read_json(body).await?).await?)),
             Resource::Description => Ok(Answer::json(
                 StatusCode::OK,
                 Bytes::from_static(DESCRIPTION.as_bytes()),
@@ -254,7 +257,6 @@ fn lines_of<T: Serialize + 'static>(events: Events<T>) -> Answer {
 }
 
 /// The body of a request that has to be JSON of this kind.
-#[expect(dead_code, reason = "for operations that take lists")]
 async fn read_json<T: DeserializeOwned>(body: RequestBody) -> Result<T, AdminError> {
     let bytes = body.whole(MOST_JSON).await?;
     serde_json::from_slice(&bytes).map_err(|error| {
@@ -300,7 +302,7 @@ mod tests {
 
     use super::*;
 
-    const PATHS: [&str; 8] = [
+    const PATHS: [&str; 9] = [
         "images",
         "image",
         "statistics",
@@ -308,6 +310,7 @@ mod tests {
         "gc",
         "refresh",
         "verify",
+        "warm",
         "openapi.json",
     ];
 

@@ -8,6 +8,7 @@ use crate::proxy::admin::model::{
     UpstreamStatistics, VerifyEvent,
 };
 use crate::proxy::admin::{AdminError, Administration, Events, ImageQuery, Reply};
+use crate::proxy::warm::model::{WarmEvent, WarmRequest};
 
 /// The token that is asked for.
 pub(super) const TOKEN: &str = "an-admin-token-of-the-tests";
@@ -82,6 +83,11 @@ impl Administration for FakeAdministration {
     }
 
     fn refresh<'a>(&'a self, _images: &'a str) -> Reply<'a, Refreshed> {
+        Box::pin(async { Err(AdminError::Busy) })
+    }
+
+    fn warm(&self, request: WarmRequest) -> Reply<'_, Events<WarmEvent>> {
+        self.note(format!("warm {request:?}"));
         Box::pin(async { Err(AdminError::Busy) })
     }
 

@@ -3,7 +3,13 @@ use crate::support::{Reply, Request};
 
 async fn ask(scene: &Scene, method: &str, target: &str) -> Reply {
     let token = std::fs::read_to_string(scene.layby.data().join("admin.token")).expect("a token");
-    let request = Request::new(method, target).header("authorization", &format!("Bearer {token}"));
+    // What follows a space is the body.
+    let (target, body) = target.split_once(' ').unwrap_or((target, ""));
+    let mut request =
+        Request::new(method, target).header("authorization", &format!("Bearer {token}"));
+    if !body.is_empty() {
+        request = request.body(body);
+    }
     request.send_to(scene.layby.admin()).await
 }
 
@@ -31,6 +37,10 @@ const ASKED: &[(&str, &str, u16)] = &[
     ("post", "/api/v1/refresh", 400),
     ("post", "/api/v1/verify", 200),
     ("post", "/api/v1/verify?name=a%20b", 400),
+    ("post", WARM, 200),
+    ("post", r#"/api/v1/warm {"images":[]}"#, 400),
+    ("post", r#"/api/v1/warm {"images":["org/app"],"x":1}"#, 400),
+    ("post", "/api/v1/warm", 400),
     ("delete", "/api/v1/images?name=org/app&dry_run=true", 200),
     ("delete", "/api/v1/images?name=org/app", 200),
     ("delete", "/api/v1/images?name=org/app", 404),
@@ -38,6 +48,9 @@ const ASKED: &[(&str, &str, u16)] = &[
     ("get", "/api/v1/openapi.json", 200),
     ("get", "/api/v1/openapi.json?x=1", 400),
 ];
+
+/// One image that is here, and one that is nowhere.
+const WARM: &str = r#"/api/v1/warm {"images":["org/app","org/none"],"platforms":["all"]}"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_answers_as_its_description_says() {
@@ -86,7 +99,7 @@ fn operations(document: &Value) -> std::collections::BTreeSet<String> {
 }
 
 fn path(target: &str) -> &str {
-    target.split('?').next().unwrap_or(target)
+    target.split(['?', ' ']).next().unwrap_or(target)
 }
 
 fn check(document: &Value, method: &str, target: &str, reply: &Reply) {

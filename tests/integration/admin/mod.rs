@@ -29,10 +29,10 @@ struct Scene {
 
 /// How a command ended.
 #[derive(Debug)]
-struct Ran {
-    status: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ran {
+    pub(crate) status: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 const APP: &str = "org/app";
@@ -160,7 +160,7 @@ impl Scene {
 
 impl Ran {
     #[track_caller]
-    fn expect(self, status: i32) -> Self {
+    pub(crate) fn expect(self, status: i32) -> Self {
         assert_eq!(self.status, status, "{self:#?}");
         self
     }
@@ -172,7 +172,7 @@ fn common() -> Content {
 }
 
 /// Runs the program.
-async fn run(arguments: &[&str]) -> Ran {
+pub(crate) async fn run(arguments: &[&str]) -> Ran {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_layby"));
     command
         .args(arguments)

@@ -16,6 +16,7 @@ pub(crate) struct Request {
     target: String,
     headers: String,
     host: Option<String>,
+    body: String,
 }
 
 impl Request {
@@ -36,6 +37,7 @@ impl Request {
             target: target.into(),
             headers: String::new(),
             host: None,
+            body: String::new(),
         }
     }
 
@@ -43,6 +45,12 @@ impl Request {
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         let _ = write!(self.headers, "{name}: {value}\r\n");
         self
+    }
+
+    /// With this body.
+    pub(crate) fn body(mut self, body: &str) -> Self {
+        self.body = body.into();
+        self.header("Content-Length", &body.len().to_string())
     }
 
     /// `Range: bytes=…`.
@@ -74,9 +82,10 @@ impl Request {
             method,
             target,
             headers,
+            body,
             ..
         } = self;
-        format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n")
+        format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n{body}")
     }
 }
 

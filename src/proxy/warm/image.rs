@@ -1,0 +1,301 @@
+//! One image of a run: where it points, what its platforms need, and that all of it is here.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::oci::{Digest, ManifestInfo, ManifestKind, Platforms, Reference};
+use crate::proxy::admin::ImageName;
+use crate::proxy::blobs::Brought;
+use crate::proxy::manifests::{EMPTY, Found, Held};
+use crate::proxy::{CacheOutcome, Place};
+
+use super::model::{WarmEvent, WarmOutcome, WarmProblem, WarmedImage};
+use super::part::Part;
+use super::run::{Run, Warmed};
+
+/// Indexes within indexes that are followed.
+const DEPTH: u32 = 4;
+/// Most parts of one image, what refers to it included.
+const MOST_PARTS: usize = 16_384;
+
+/// What an image turns out to need.
+#[derive(Default)]
+pub(super) struct Plan {
+    /// All parts, manifests first.
+    pub(super) parts: Vec<Arc<Part>>,
+    /// The manifests among them that something may refer to.
+    pub(super) subjects: Vec<Digest>,
+    pub(super) problems: Vec<WarmProblem>,
+    pub(super) referrers: u64,
+}
+
+impl Plan {
+    fn has(&self, digest: &Digest) -> bool {
+        self.parts.iter().any(|part| part.digest == *digest)
+    }
+
+    pub(super) fn problem(&mut self, part: &str, reason: &str, message: String) {
+        self.problems.push(WarmProblem {
+            part: part.to_owned(),
+            reason: reason.to_owned(),
+            message,
+        });
+    }
+}
+
+impl Run {
+    /// Brings an image.
+    pub(super) async fn image(&self, text: &str) -> Warmed {
+        let mut plan = Plan::default();
+        let digest = match self.warmer.names.to_pull(text) {
+            Ok(name) => self.bring_image(text, &name, &mut plan).await,
+            Err(error) => {
+                plan.problem(text, "name", error.to_string());
+                None
+            }
+        };
+        warmed(text, digest, plan)
+    }
+
+    async fn bring_image(&self, text: &str, name: &ImageName, plan: &mut Plan) -> Option<Digest> {
+        let place = &name.place;
+        let top = match self.top(text, name).await {
+            Ok(top) => top,
+            Err(problem) => {
+                plan.problems.push(problem);
+                return None;
+            }
+        };
+        let digest = top.0.digest.clone();
+        self.walk(text, place, top, &self.order.platforms, plan)
+            .await;
+        if self.order.referrers {
+            self.referrers(text, place, plan).await;
+        }
+        self.consists_of(text, &plan.parts);
+        self.tell(WarmEvent::Resolved {
+            image: text.to_owned(),
+            digest: digest.to_string(),
+            bytes: plan.parts.iter().map(|part| part.size).sum(),
+        })
+        .await;
+        if self.order.dry_run {
+            self.look(&plan.parts).await;
+        } else {
+            self.bring_all(text, &plan.parts).await;
+        }
+        for part in &plan.parts {
+            if let Some(Err(problem)) = part.fate.get()
+                && !part.is_optional
+            {
+                plan.problems.push(problem.clone());
+            }
+        }
+        if let Reference::Tag(tag) = &name.reference
+            && !self.warmer.tags.is_saved(place, tag, &digest).await
+        {
+            let message = "where it points is not on disk; see the log, and check the disk";
+            plan.problem(tag.as_str(), "store", message.to_owned());
+        }
+        Some(digest)
+    }
+
+    /// The manifest that the name stands for, on disk.
+    async fn top(&self, text: &str, name: &ImageName) -> Result<Found, WarmProblem> {
+        let (place, reference) = (&name.place, &name.reference);
+        let found = self.find(text, place, reference).await?;
+        let answer = found.0.answer(found.1, None);
+        self.warmer.retention.answered(place, reference, &answer);
+        Ok(found)
+    }
+
+    /// A manifest, asked of the upstream where a tag is to be followed or nothing is here; on disk when this returns.
+    pub(super) async fn find(
+        &self,
+        text: &str,
+        place: &Place,
+        reference: &Reference,
+    ) -> Result<Found, WarmProblem> {
+        let warmer = &self.warmer;
+        let found = self
+            .insist(text, reference.as_str(), |call| async move {
+                let found = match reference {
+                    Reference::Tag(tag) => warmer.tags.newest(place, tag, &call).await,
+                    Reference::Digest(digest) => warmer.manifests.fetch(place, digest, &call).await,
+                };
+                Ok(found?)
+            })
+            .await?;
+        if let CacheOutcome::Bypass(why) = found.1 {
+            return Err(WarmProblem {
+                part: reference.as_str().to_owned(),
+                reason: why.as_str().to_owned(),
+                message: why.in_words().to_owned(),
+            });
+        }
+        let stored = warmer.manifests.store(place, &found.0).await;
+        stored.map_err(|error| WarmProblem {
+            part: reference.as_str().to_owned(),
+            reason: "store".to_owned(),
+            message: format!("it cannot be stored: {error}; check the disk"),
+        })?;
+        warmer.retention.sent(&found.0.answer(found.1, None));
+        Ok(found)
+    }
+
+    /// Notes the manifest and all that it leads to on these platforms.
+    pub(super) async fn walk(
+        &self,
+        text: &str,
+        place: &Place,
+        top: Found,
+        platforms: &Platforms,
+        plan: &mut Plan,
+    ) {
+        let mut waiting = VecDeque::from([(top, DEPTH)]);
+        while let Some(((held, outcome), depth)) = waiting.pop_front() {
+            if plan.has(&held.digest) {
+                continue;
+            }
+            self.note_manifest(place, &held, outcome, plan);
+            let Ok(info) = ManifestInfo::parse(Some(&held.media_type), &held.bytes) else {
+                let message =
+                    "it is no manifest that layby can read, so what it needs is not known";
+                plan.problem(held.digest.as_str(), "invalid", message.to_owned());
+                continue;
+            };
+            self.note_blobs(place, &info, plan);
+            if plan.parts.len() > MOST_PARTS {
+                let message = format!("it leads to more than {MOST_PARTS} parts");
+                plan.problem(held.digest.as_str(), "too_many", message);
+                return;
+            }
+            let choice = platforms.choose(info.manifests(), self.order.referrers);
+            let is_index = matches!(info.kind, ManifestKind::Index { .. });
+            // An image that is in no index is taken for whatever it is for.
+            if is_index && depth == DEPTH {
+                let listed = written(&info);
+                for platform in &choice.lacking {
+                    let message = format!("the index has nothing for it; it has {listed}");
+                    plan.problem(&platform.to_string(), "platform", message);
+                }
+            }
+            for child in choice.chosen {
+                let Some(depth) = depth.checked_sub(1) else {
+                    let message = "indexes within indexes are not followed that deep";
+                    plan.problem(child.digest.as_str(), "too_many", message.to_owned());
+                    continue;
+                };
+                let reference = Reference::Digest(child.digest.clone());
+                match self.find(text, place, &reference).await {
+                    Ok(found) => waiting.push_back((found, depth)),
+                    Err(problem) => plan.problems.push(problem),
+                }
+            }
+        }
+    }
+
+    fn note_manifest(&self, place: &Place, held: &Held, outcome: CacheOutcome, plan: &mut Plan) {
+        let part = self
+            .parts
+            .get(place, &held.digest, held.bytes.len() as u64, false);
+        let brought = match outcome {
+            CacheOutcome::Hit | CacheOutcome::Revalidated => Brought::Here,
+            _ => Brought::Fetched,
+        };
+        if part.fate.set(Ok(brought)).is_ok() {
+            self.parts.brought(&part, brought);
+        }
+        plan.subjects.push(held.digest.clone());
+        plan.parts.push(part);
+    }
+
+    fn note_blobs(&self, place: &Place, info: &ManifestInfo, plan: &mut Plan) {
+        for blob in info.blobs() {
+            // Layers with their own URLs are not the registry's to have.
+            if !blob.urls.is_empty() || plan.has(&blob.digest) {
+                continue;
+            }
+            let is_optional = blob.digest.as_str() == EMPTY;
+            let part = self.parts.get(place, &blob.digest, blob.size, is_optional);
+            plan.parts.push(part);
+        }
+    }
+
+    /// Finds out which parts are here, and brings none.
+    async fn look(&self, parts: &[Arc<Part>]) {
+        for part in parts {
+            let bytes = self.warmer.ctx.records.blob_len(&part.digest).await;
+            if let Ok(Some(_)) = bytes
+                && part.fate.set(Ok(Brought::Here)).is_ok()
+            {
+                self.parts.brought(part, Brought::Here);
+            }
+        }
+    }
+}
+
+/// The sum of an image.
+fn warmed(text: &str, digest: Option<Digest>, plan: Plan) -> Warmed {
+    let (mut here, mut fetched, mut lacks) = (0_u64, 0_u64, false);
+    let (mut bytes, mut is_fetched) = (0_u64, false);
+    for part in plan.parts.iter().filter(|part| !part.is_optional) {
+        bytes = bytes.saturating_add(part.size);
+        match part.fate.get() {
+            Some(Ok(Brought::Here)) => here = here.saturating_add(part.size),
+            Some(Ok(Brought::Fetched)) => {
+                is_fetched = true;
+                fetched = fetched.saturating_add(part.size);
+            }
+            Some(Err(_)) | None => lacks = true,
+        }
+    }
+    let outcome = if !plan.problems.is_empty() {
+        WarmOutcome::Failed
+    } else if lacks {
+        WarmOutcome::Lacking
+    } else if is_fetched {
+        WarmOutcome::Fetched
+    } else {
+        WarmOutcome::Here
+    };
+    let told = WarmedImage {
+        image: text.to_owned(),
+        outcome,
+        digest: digest.map(|digest| digest.to_string()),
+        bytes,
+        here_bytes: here,
+        fetched_bytes: fetched,
+        referrers: plan.referrers,
+        problems: plan.problems,
+    };
+    Warmed {
+        told,
+        parts: plan.parts,
+    }
+}
+
+/// The platforms of an index, for people.
+fn written(info: &ManifestInfo) -> String {
+    let platforms = info
+        .manifests()
+        .iter()
+        .filter_map(|one| one.platform.as_ref());
+    let mut names: Vec<String> = platforms
+        .filter(|platform| platform.os != "unknown")
+        .map(|platform| {
+            let variant = platform.variant.as_deref().unwrap_or_default();
+            let mark = if variant.is_empty() { "" } else { "/" };
+            format!("{}/{}{mark}{variant}", platform.os, platform.architecture)
+        })
+        .collect();
+    names.dedup();
+    names.truncate(MOST_NAMED);
+    if names.is_empty() {
+        return "none by name".to_owned();
+    }
+    names.join(", ")
+}
+
+/// Platforms in a message.
+const MOST_NAMED: usize = 24;
