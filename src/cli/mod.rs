@@ -11,13 +11,16 @@ use crate::config::{Config, Faults, Given, Overrides};
 
 mod admin;
 mod check_config;
+mod completions;
 mod gc;
 mod healthcheck;
 mod ls;
+mod man;
 mod pin;
 mod refresh;
 mod rm;
 mod serve;
+mod setup;
 mod show;
 mod stats;
 mod table;
@@ -26,13 +29,16 @@ mod verify;
 mod warm;
 
 pub use check_config::CheckConfig;
+pub use completions::Completions;
 pub use gc::Gc;
 pub use healthcheck::Healthcheck;
 pub use ls::Ls;
+pub use man::Man;
 pub use pin::Pin;
 pub use refresh::Refresh;
 pub use rm::Rm;
 pub use serve::Serve;
+pub use setup::Setup;
 pub use show::Show;
 pub use stats::Stats;
 pub use unpin::Unpin;
@@ -44,12 +50,17 @@ const MISUSE: u8 = 2;
 
 /// A caching pull-through proxy for container registries.
 #[derive(Debug, clap::Parser)]
-#[command(name = "layby", version)]
+#[command(name = "layby", version, max_term_width = 100, after_help = START)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
+
+/// What to do first.
+const START: &str = "\
+Without a configuration `layby serve` mirrors Docker Hub and the other well-known public registries
+on 127.0.0.1:5000, and `layby setup docker` says how docker is told of it.";
 
 /// A command and its arguments.
 #[derive(Debug, clap::Subcommand)]
@@ -60,6 +71,8 @@ pub enum Command {
     CheckConfig(CheckConfig),
     /// Says by its exit status whether Layby is up, for containers.
     Healthcheck(Healthcheck),
+    /// Tells docker, containerd, podman and other clients of the mirror.
+    Setup(Setup),
     /// Lists the images in the cache.
     Ls(Ls),
     /// Shows an image: its manifests and layers, what is here, what is shared.
@@ -80,6 +93,10 @@ pub enum Command {
     Verify(Verify),
     /// Brings images into the cache before they are asked for.
     Warm(Warm),
+    /// Prints a script for a shell to complete commands and options by.
+    Completions(Completions),
+    /// Prints the manual, or writes a page for each command.
+    Man(Man),
 }
 
 impl Command {
@@ -89,6 +106,7 @@ impl Command {
             Self::Serve(command) => command.run(),
             Self::CheckConfig(command) => command.run(),
             Self::Healthcheck(command) => command.run(),
+            Self::Setup(command) => command.run(),
             Self::Ls(command) => command.run(),
             Self::Show(command) => command.run(),
             Self::Stats(command) => command.run(),
@@ -99,6 +117,8 @@ impl Command {
             Self::Refresh(command) => command.run(),
             Self::Verify(command) => command.run(),
             Self::Warm(command) => command.run(),
+            Self::Completions(command) => command.run(),
+            Self::Man(command) => command.run(),
         }
     }
 }
@@ -224,6 +244,12 @@ mod tests {
             "layby refresh alpine",
             "layby verify",
             "layby verify alpine",
+            "layby setup containerd --mirror http://layby:5000 --registry ghcr.io --registry quay.io --write --dry-run",
+            "layby setup k3s --ca /ca.pem --root /target",
+            "layby setup kaniko --config l.toml",
+            "layby completions bash",
+            "layby man",
+            "layby man /usr/local/share/man/man1",
         ] {
             Cli::try_parse_from(call.split(' ')).expect(call);
         }

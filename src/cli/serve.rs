@@ -11,12 +11,20 @@ use crate::telemetry::Logs;
 
 /// Runs the proxy until it is told to stop.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Serve {
     #[command(flatten)]
     file: FileArg,
     #[command(flatten)]
     overrides: OverrideArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  layby serve
+  layby serve --config /etc/layby/layby.toml
+  layby serve --listen 0.0.0.0:5000 --data-dir /srv/layby
+  layby serve --offline";
 
 /// Why the proxy could not run.
 #[derive(Debug, thiserror::Error)]

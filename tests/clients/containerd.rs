@@ -18,23 +18,15 @@ pub(crate) struct Containerd {
 
 impl Containerd {
     pub(crate) fn start(scene: &Scene) -> Self {
+        let path = scene.folder("containerd").join("config.toml");
+        fs::write(&path, config(scene)).unwrap();
+        Self::start_with(scene, &path)
+    }
+
+    /// With a file that says at least what [`config`] does.
+    pub(crate) fn start_with(scene: &Scene, config: &Path) -> Self {
         let folder = scene.folder("containerd");
-        let config = folder.join("config.toml");
         let socket = folder.join("socket");
-        let text = format!(
-            r#"
-                version = 2
-                root = "{folder}/root"
-                state = "{folder}/state"
-                disabled_plugins = ["io.containerd.grpc.v1.cri"]
-                [grpc]
-                address = "{folder}/socket"
-                [ttrpc]
-                address = "{folder}/ttrpc"
-            "#,
-            folder = folder.display()
-        );
-        fs::write(&config, text).unwrap();
         let environment = scene.environment();
         let args = ["--config".as_ref(), config.as_os_str()];
         let log = folder.join("log");
@@ -61,9 +53,27 @@ impl Containerd {
         command
     }
 
-    fn ctr(&self, args: &[&str]) -> String {
+    /// What `ctr …` prints.
+    pub(crate) fn ctr(&self, args: &[&str]) -> String {
         host::output(&mut self.command(args))
     }
+}
+
+/// A configuration that has all of containerd's own in the scene.
+pub(crate) fn config(scene: &Scene) -> String {
+    format!(
+        r#"
+            version = 2
+            root = "{folder}/root"
+            state = "{folder}/state"
+            disabled_plugins = ["io.containerd.grpc.v1.cri"]
+            [grpc]
+            address = "{folder}/socket"
+            [ttrpc]
+            address = "{folder}/ttrpc"
+        "#,
+        folder = scene.folder("containerd").display()
+    )
 }
 
 /// `ctr images pull`.

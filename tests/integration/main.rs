@@ -6,6 +6,7 @@ mod forgetful;
 mod admin;
 mod auth;
 mod cold;
+mod command_line;
 mod crash;
 mod deletions;
 mod eviction;
