@@ -30,6 +30,11 @@ pub enum Error {
     /// The data directory failed.
     #[error("the data directory cannot be used: {0}; see the log")]
     Store(Arc<io::Error>),
+    /// The data directory was searched for too long.
+    #[error(
+        "the data directory gave no answer in time: its disk hangs or has too much to do; ask again, or look after the disk"
+    )]
+    SlowDisk,
     /// The fetch ended without a result: Layby is stopping.
     #[error("layby is shutting down; ask again")]
     Stopping,
@@ -65,6 +70,7 @@ impl Error {
             Self::NotCached { .. } => "not_cached",
             Self::Upstream(error) => error.reason(),
             Self::Store(_) => "store",
+            Self::SlowDisk => "slow_disk",
             Self::Stopping => "stopping",
         }
     }

@@ -54,7 +54,9 @@ pub(super) fn may_serve(
     let window = match reason {
         StaleReason::Offline => Duration::MAX,
         StaleReason::Revalidating => policy.stale_while_revalidate,
-        StaleReason::Unreachable | StaleReason::RateLimited => policy.stale_if_error,
+        StaleReason::Unreachable | StaleReason::RateLimited | StaleReason::SlowDisk => {
+            policy.stale_if_error
+        }
         StaleReason::Gone => policy.stale_if_gone,
         StaleReason::Denied => policy.stale_if_denied,
     };
@@ -77,6 +79,7 @@ pub(super) fn stale_reason(error: &Error) -> Option<StaleReason> {
             | upstream::Error::Corrupt { .. }
             | upstream::Error::Loop => StaleReason::Unreachable,
         }),
+        Error::SlowDisk => Some(StaleReason::SlowDisk),
         Error::Store(_) | Error::Stopping => None,
     }
 }
@@ -105,12 +108,13 @@ impl Withdrawn {
     /// Why something is served stale that was, or was not, taken away, where the present reason is this one.
     pub(super) fn reason(withdrawn: Option<Self>, present: StaleReason) -> StaleReason {
         match (present, withdrawn) {
-            (StaleReason::Unreachable | StaleReason::RateLimited, Some(Self::Gone)) => {
-                StaleReason::Gone
-            }
-            (StaleReason::Unreachable | StaleReason::RateLimited, Some(Self::Denied)) => {
-                StaleReason::Denied
-            }
+            (
+                StaleReason::Unreachable | StaleReason::RateLimited | StaleReason::SlowDisk,
+                Some(how),
+            ) => match how {
+                Self::Gone => StaleReason::Gone,
+                Self::Denied => StaleReason::Denied,
+            },
             _ => present,
         }
     }

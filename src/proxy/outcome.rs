@@ -34,6 +34,8 @@ pub enum StaleReason {
     Gone,
     /// The upstream denies us.
     Denied,
+    /// Our own disk is too slow to take in what the upstream says.
+    SlowDisk,
     /// Layby is offline.
     Offline,
 }
@@ -98,6 +100,7 @@ impl StaleReason {
             Self::RateLimited => "rate_limited",
             Self::Gone => "gone",
             Self::Denied => "denied",
+            Self::SlowDisk => "slow_disk",
             Self::Offline => "offline",
         }
     }

@@ -244,7 +244,7 @@ impl From<Error> for Rejection {
                 Self::new(StatusCode::NOT_FOUND, unknown(what), reason, message)
             }
             Error::Upstream(error) => error.into(),
-            Error::Store(_) => unavailable(message),
+            Error::Store(_) | Error::SlowDisk => unavailable(message),
             // Its connections are closing too, so that the next try meets another instance.
             Error::Stopping => {
                 unavailable(message).with(RETRY_AFTER, HeaderValue::from_static("1"))

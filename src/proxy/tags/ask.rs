@@ -13,7 +13,7 @@ use crate::oci::{Digest, Reference};
 use crate::upstream::{self, Call, ManifestHead};
 
 use super::freshness::{self, Freshness, Withdrawn};
-use super::hurry::Hurry;
+use super::hurry::{Hurry, Slow};
 use super::record::{Entry, TagRecord};
 use super::{CacheOutcome, Error, Found, Held, StaleReason, TagKey, Tags, What};
 
@@ -148,7 +148,8 @@ impl Tags {
         let has_fallback = held.is_some() || record.previous.is_some();
         let would_do = has_fallback
             && freshness::may_serve(policy, StaleReason::Unreachable, record.validated, now);
-        let hurry = would_do.then(|| Arc::new(Hurry::new(self.ctx.revalidate_timeout)));
+        let hurry = || Arc::new(Hurry::new(self.ctx.revalidate_timeout, call.deadline));
+        let hurry = would_do.then(hurry);
         let question = Question {
             key: key.clone(),
             old: Some(Arc::clone(entry)),
@@ -159,20 +160,21 @@ impl Tags {
         let Some(hurry) = hurry else {
             return asking.await;
         };
-        tokio::select! {
+        let slow = tokio::select! {
             biased;
             found = &mut asking => return found,
-            () = hurry.is_over() => {}
-        }
+            slow = hurry.is_over() => slow,
+        };
         let delivered = self.delivered(key, entry, &hurry);
         self.follow(key, entry, asked, asking);
-        delivered.ok_or_else(|| {
-            Error::Upstream(upstream::Error::Unavailable {
+        delivered.ok_or_else(|| match slow {
+            Slow::Upstream => Error::Upstream(upstream::Error::Unavailable {
                 message: format!(
                     "{} did not answer within revalidate_timeout ({:?})",
                     key.place.upstream, self.ctx.revalidate_timeout
                 ),
-            })
+            }),
+            Slow::Disk => Error::SlowDisk,
         })
     }
 

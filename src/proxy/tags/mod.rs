@@ -15,8 +15,11 @@ mod whole;
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::config::TagPolicy;
@@ -57,6 +60,9 @@ struct TagKey {
 
 /// Most tags in memory, at well under a kilobyte each.
 const HOT: u64 = 32_768;
+
+/// How long the disk is searched for an old answer, whose client has waited long enough.
+const STALE_TIME: Duration = Duration::from_secs(2);
 
 impl Tags {
     /// Tags on the disk and of the upstreams that `ctx` knows.
@@ -149,7 +155,7 @@ impl Tags {
         Some(self.stale(key, &held, StaleReason::Revalidating))
     }
 
-    /// What is stored, where the policy prefers it to this failure.
+    /// What is stored, where the policy prefers it to this failure. Of a disk that does not say in time, what memory has.
     async fn in_spite_of(
         self: &Arc<Self>,
         key: &TagKey,
@@ -157,12 +163,20 @@ impl Tags {
         failure: &Error,
     ) -> Option<ManifestAnswer> {
         let reason = freshness::stale_reason(failure)?;
-        let entry = self.known(key).await?;
+        let entry = match self.hot.get(key) {
+            Some(entry) => entry,
+            None => timeout(STALE_TIME, self.known(key)).await.ok()??,
+        };
         let reason = entry.record.reason(reason);
         if !freshness::may_serve(policy, reason, entry.record.validated, self.ctx.now()) {
             return None;
         }
-        let held = self.newest_complete(&key.place, &entry).await?;
+        let newest = timeout(STALE_TIME, self.newest_complete(&key.place, &entry)).await;
+        let held = newest.unwrap_or_else(|_elapsed| {
+            warn!(upstream = %key.place.upstream, repository = %key.place.repository, tag = %key.tag,
+                "the disk is too slow to say which image of a tag is whole: what is in memory is served");
+            self.newest_in_memory(&key.place, &entry)
+        })?;
         Some(self.stale(key, &held, reason))
     }
 
@@ -232,6 +246,13 @@ impl Tags {
             }
             (newest, None) => newest,
         }
+    }
+
+    /// The newest manifest of the tag that needs no disk.
+    fn newest_in_memory(&self, place: &Place, entry: &Entry) -> Option<Arc<Held>> {
+        let record = &entry.record;
+        let newest = self.manifests.in_memory(place, &record.digest);
+        newest.or_else(|| self.manifests.in_memory(place, record.previous.as_ref()?))
     }
 
     /// What is known of the tag, in memory or on disk.

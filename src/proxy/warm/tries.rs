@@ -40,7 +40,9 @@ impl Tries {
                 retry_after.unwrap_or(AT_LEAST).max(AT_LEAST)
             }
             // One that was stopped by others is begun anew.
-            Error::Upstream(upstream::Error::Unavailable { .. }) | Error::Stopping => AT_LEAST,
+            Error::Upstream(upstream::Error::Unavailable { .. })
+            | Error::SlowDisk
+            | Error::Stopping => AT_LEAST,
             // Another source, or the same with the right bytes. Not again and again: all of it is fetched each time.
             Error::Upstream(upstream::Error::Corrupt { .. }) if !self.was_corrupt => {
                 self.was_corrupt = true;

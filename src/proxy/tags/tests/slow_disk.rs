@@ -34,7 +34,7 @@ async fn the_time_in_which_the_disk_is_searched_for_the_new_manifest_is_not_the_
     world.records.hold_reads();
     let asking = asks(&world);
     turns().await;
-    advance(10 * SECOND).await;
+    advance(4 * SECOND).await;
     turns().await;
     assert!(!asking.is_finished());
     world.records.release_reads();
@@ -54,12 +54,44 @@ async fn after_a_long_search_the_upstream_has_what_was_left_of_its_time() {
     world.registry.release();
     turns().await;
     world.registry.hold_only("GET");
-    advance(10 * SECOND).await;
+    advance(4 * SECOND).await;
     world.records.release_reads();
     let answer = asking.await.unwrap().unwrap();
     let stale = CacheOutcome::Stale(StaleReason::Unreachable);
     assert_eq!(answer.outcome, stale);
-    assert_eq!(began.elapsed(), 13 * SECOND);
+    assert_eq!(began.elapsed(), 7 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_gets_an_old_answer_out_in_time_and_is_named_as_the_slow_one() {
+    let (world, _) = about_to_move().await;
+    world.records.hold_reads();
+    let began = Instant::now();
+    let answer = pull(&world).await.unwrap();
+    assert_eq!(began.elapsed(), 8 * SECOND);
+    assert_eq!(answer.digest, digest(&image("a")));
+    let stale = CacheOutcome::Stale(StaleReason::SlowDisk);
+    assert_eq!(answer.outcome, stale);
+    assert_eq!(answer.warning.unwrap(), "served stale: slow_disk");
+    // The next ones do not wait for it.
+    assert_eq!(pulled(&world).await.1, stale);
+    assert_eq!(began.elapsed(), 8 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_does_not_say_which_image_is_whole_holds_up_no_old_answer() {
+    let (world, new) = about_to_move().await;
+    world.store_blobs_of(&ubuntu(), "a");
+    pull(&world).await.unwrap();
+    world.settled().await;
+    world.clock.advance(MINUTE);
+    world.registry.fail_all(&unavailable());
+    world.records.hold_reads_of("proof");
+    let began = Instant::now();
+    let stale = CacheOutcome::Stale(StaleReason::Unreachable);
+    let answer = timeout(MINUTE, pulled(&world)).await.unwrap();
+    assert_eq!(answer, (new, stale));
+    assert_eq!(began.elapsed(), 2 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
