@@ -232,14 +232,18 @@ impl Tags {
     }
 
     /// Nobody waits for a late answer any more, but what it says still counts: else an upstream that is always a little
-    /// too slow would never move a tag.
+    /// too slow would never move a tag. A question that comes while an earlier one is followed is given up.
     fn follow(self: &Arc<Self>, key: &TagKey, known: &Arc<Entry>, asked: Instant, asking: Asking) {
+        let Some(follower) = self.late.take(key) else {
+            return;
+        };
         let (this, key, known) = (Arc::clone(self), key.clone(), Arc::clone(known));
         let late = async move {
             match asking.await {
                 Ok(_) => this.failures.forget(&key),
                 Err(error) => this.failed(&key, Some(&known), asked, &error).await,
             }
+            drop(follower);
         };
         self.ctx.tasks.spawn_until_stop(late.in_current_span());
     }

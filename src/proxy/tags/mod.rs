@@ -5,6 +5,7 @@
 
 mod ask;
 mod hurry;
+mod late;
 mod newest;
 mod record;
 mod save;
@@ -34,6 +35,7 @@ use super::recent::Recent;
 use super::singles::{Role, Singles, Subject};
 use super::{CacheOutcome, Error, ManifestAnswer, Place, StaleReason, What};
 
+use late::Late;
 use record::Entry;
 use save::Saver;
 
@@ -48,6 +50,7 @@ pub(super) struct Tags {
     /// Upstreams' refusals to say: absences of what is not stored, failed revalidations of what is.
     failures: Recent<TagKey, Error>,
     questions: Singles<TagKey, Found>,
+    late: Late,
     saver: Arc<Saver>,
 }
 
@@ -74,6 +77,7 @@ impl Tags {
                 .build(),
             failures: Recent::new(),
             questions: Singles::new(ctx.tasks.clone()),
+            late: Late::default(),
             saver: Arc::new(Saver::new(Arc::clone(&ctx), Arc::clone(&manifests))),
             ctx,
             manifests,

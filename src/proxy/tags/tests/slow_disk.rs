@@ -112,6 +112,24 @@ async fn what_was_delivered_in_time_is_served_before_it_is_known_what_of_it_is_h
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_often_a_tag_is_asked_for_one_late_answer_is_waited_for() {
+    let (world, _) = about_to_move().await;
+    for name in ["b", "c"] {
+        let new = world.registry.push(&ubuntu(), "latest", &image(name));
+        world.records.hold_reads_of("proof");
+        for _ in 0..5 {
+            assert_eq!(pulled(&world).await, (new.clone(), CacheOutcome::Miss));
+            turns().await;
+            assert_eq!(world.ctx.tasks.len(), 1);
+        }
+        world.records.release_reads();
+        world.settled().await;
+        assert_eq!(record(&world).unwrap().digest, new);
+        world.clock.advance(MINUTE);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tag_that_was_confirmed_in_time_is_not_old() {
     let (world, new) = about_to_move().await;
     pull(&world).await.unwrap();
