@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::Origin;
 use super::lane::{Lane, Width};
 use super::proxies::HttpProxy;
+use super::spoken::{Opening, Spoken};
 
 /// Idle HTTP/1.1 connections kept per origin.
 const MAX_IDLE: usize = 32;
@@ -30,14 +31,15 @@ const MAX_STREAMS: usize = 64;
 
 /// The connections of one URL of an upstream, by origin.
 #[derive(Debug, Default)]
-pub(super) struct Kept(Mutex<HashMap<Origin, Slot>>);
+pub(super) struct Kept {
+    slots: Mutex<HashMap<Origin, Slot>>,
+    spoken: Spoken,
+}
 
 #[derive(Debug)]
 struct Slot {
     idle: Vec<Idle>,
     http2: Vec<Http2>,
-    /// Held by the one that opens a further HTTP/2 connection: those who wait can use it too.
-    opening: Arc<tokio::sync::Mutex<()>>,
     used: Instant,
 }
 
@@ -60,13 +62,12 @@ pub(super) struct Http2 {
     pub(super) sender: http2::SendRequest<Full<Bytes>>,
     pub(super) seat: Seat,
     width: Width,
-    /// When it was first seen without a request, if it has had none since.
-    idle_since: Option<Instant>,
 }
 
-/// Counts the requests on an HTTP/2 connection: each has a clone until its body has ended.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Seat(Arc<()>);
+/// Counts the requests on an HTTP/2 connection: each has a clone until its body has ended. Knows when the last one was
+/// given back.
+#[derive(Debug, Clone)]
+pub(super) struct Seat(Arc<Mutex<Instant>>);
 
 /// A connection for one request.
 #[derive(Debug)]
@@ -78,14 +79,14 @@ pub(super) enum Line {
 impl Kept {
     /// A kept connection that seems to be alive.
     pub(super) fn take(&self, origin: &Origin, lane: &Lane) -> Option<Line> {
-        let mut slots = self.0.lock();
+        let mut slots = self.slots.lock();
         let slot = slots.get_mut(origin)?;
         slot.used = Instant::now();
-        if let Some(line) = slot.http2.iter_mut().find(|line| line.has_room(lane)) {
-            line.idle_since = None;
+        slot.drop_old();
+        if let Some(line) = slot.http2.iter().find(|line| line.has_room(lane)) {
+            self.spoken.meet(origin);
             return Some(Line::Http2(line.clone(), lane.clone()));
         }
-        slot.drop_old();
         let line = slot.idle.pop().map(|idle| Line::Http1(idle.line));
         if slot.is_empty() {
             slots.remove(origin);
@@ -93,12 +94,14 @@ impl Kept {
         line
     }
 
-    /// What to hold while opening a further HTTP/2 connection; `None` where there is none yet.
-    pub(super) fn opening(&self, origin: &Origin) -> Option<Arc<tokio::sync::Mutex<()>>> {
-        let slots = self.0.lock();
-        let slot = slots.get(origin)?;
-        let is_known = slot.http2.iter().any(|line| !line.sender.is_closed());
-        is_known.then(|| Arc::clone(&slot.opening))
+    /// What to hold while opening a connection to `origin`; `None` where it is not known to speak HTTP/2.
+    pub(super) fn opening(&self, origin: &Origin) -> Option<Opening> {
+        self.spoken.opening(origin)
+    }
+
+    /// The origin does not speak HTTP/2, or takes no connection: nobody need wait for another's.
+    pub(super) fn unlearn_http2(&self, origin: &Origin) {
+        self.spoken.unlearn(origin);
     }
 
     /// Keeps an HTTP/1.1 connection that is ready for another request.
@@ -114,6 +117,7 @@ impl Kept {
 
     /// Keeps a fresh HTTP/2 connection for others too. Of several that were made at once, one is enough.
     pub(super) fn keep_http2(&self, origin: &Origin, line: &Http2, lane: &Lane) {
+        self.spoken.meet(origin);
         self.with_slot(origin.clone(), |slot| {
             if !slot.http2.iter().any(|line| line.has_room(lane)) {
                 slot.http2.push(line.clone());
@@ -123,32 +127,33 @@ impl Kept {
 
     /// Keeps none of the origin's connections any longer.
     pub(super) fn forget(&self, origin: &Origin) {
-        self.0.lock().remove(origin);
+        self.slots.lock().remove(origin);
     }
 
     /// Keeps none of the origin's HTTP/2 connections any longer.
     pub(super) fn forget_http2(&self, origin: &Origin) {
-        if let Some(slot) = self.0.lock().get_mut(origin) {
+        if let Some(slot) = self.slots.lock().get_mut(origin) {
             slot.http2.clear();
         }
     }
 
-    /// Closes what has been idle for too long. An HTTP/2 connection counts as idle from the first such look that finds it so.
+    /// Closes what has been idle for too long, and what is more than enough.
     pub(super) fn close_old(&self) {
-        self.0.lock().retain(|_, slot| {
+        self.slots.lock().retain(|_, slot| {
             slot.drop_old();
+            slot.drop_spare();
             !slot.is_empty()
         });
     }
 
     /// Closes everything that is idle.
     pub(super) fn clear(&self) {
-        self.0.lock().clear();
+        self.slots.lock().clear();
     }
 
     /// Does something with an origin's connections. Of too many origins the one that was used longest ago makes room.
     fn with_slot(&self, origin: Origin, act: impl FnOnce(&mut Slot)) {
-        let mut slots = self.0.lock();
+        let mut slots = self.slots.lock();
         if slots.len() >= MAX_ORIGINS && !slots.contains_key(&origin) {
             let oldest = slots.iter().min_by_key(|(_, slot)| slot.used);
             if let Some(oldest) = oldest.map(|(origin, _)| origin.clone()) {
@@ -167,28 +172,27 @@ impl Slot {
         Self {
             idle: Vec::new(),
             http2: Vec::new(),
-            opening: Arc::default(),
             used,
         }
     }
 
-    /// Closes what is dead or has been idle for too long, and all but one of the idle HTTP/2 connections of each width.
+    /// Closes what is dead or has been idle for too long.
     fn drop_old(&mut self) {
-        let now = Instant::now();
-        let is_young = |since: Instant| now.duration_since(since) < IDLE_TIME;
+        let is_young = |since: Instant| since.elapsed() < IDLE_TIME;
         self.idle
             .retain(|idle| !idle.line.sender.is_closed() && is_young(idle.since));
+        self.http2
+            .retain(|line| !line.sender.is_closed() && line.seat.free_since().is_none_or(is_young));
+    }
+
+    /// Closes all but one of the idle HTTP/2 connections of each width.
+    fn drop_spare(&mut self) {
         let mut spared = Vec::new();
-        self.http2.retain_mut(|line| {
-            if line.sender.is_closed() {
-                return false;
-            }
+        self.http2.retain(|line| {
             if line.seat.taken() > 0 {
-                line.idle_since = None;
                 return true;
             }
-            let stays =
-                is_young(*line.idle_since.get_or_insert(now)) && !spared.contains(&line.width);
+            let stays = !spared.contains(&line.width);
             if stays {
                 spared.push(line.width);
             }
@@ -206,9 +210,8 @@ impl Http2 {
     pub(super) fn new(sender: http2::SendRequest<Full<Bytes>>, width: Width) -> Self {
         Self {
             sender,
-            seat: Seat::default(),
+            seat: Seat(Arc::new(Mutex::new(Instant::now()))),
             width,
-            idle_since: None,
         }
     }
 
@@ -221,5 +224,16 @@ impl Seat {
     /// Requests under way, besides the pool's own clone.
     fn taken(&self) -> usize {
         Arc::strong_count(&self.0).saturating_sub(1)
+    }
+
+    /// When the last request ended, if none is under way.
+    fn free_since(&self) -> Option<Instant> {
+        (self.taken() == 0).then(|| *self.0.lock())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        *self.0.lock() = Instant::now();
     }
 }

@@ -14,6 +14,7 @@ mod pool;
 mod proxies;
 mod resolver;
 mod shortage;
+mod spoken;
 mod tls;
 
 pub(super) use body::Body;

@@ -156,16 +156,25 @@ impl Pool {
         }))
     }
 
-    /// A fresh connection. Where the origin is known to speak HTTP/2, one opens it for all who want one.
+    /// A fresh connection. Where the origin is known to speak HTTP/2, one opens it for all who want one; who finds out
+    /// that it does not, or takes none, lets the others go on by themselves.
     async fn open(self: &Arc<Self>, origin: &Origin, lane: &Lane) -> Result<Line, Failure> {
         let Some(opening) = self.kept.opening(origin) else {
             return self.connect(origin, lane).await;
         };
-        let _turn = opening.lock().await;
-        match self.kept.take(origin, lane) {
-            Some(line) => Ok(line),
-            None => self.connect(origin, lane).await,
+        let turn = opening.lock().await;
+        if let Some(line) = self.kept.take(origin, lane) {
+            return Ok(line);
         }
+        if self.kept.opening(origin).is_none() {
+            drop(turn);
+            return self.connect(origin, lane).await;
+        }
+        let opened = self.connect(origin, lane).await;
+        if !matches!(opened, Ok(Line::Http2(..))) {
+            self.kept.unlearn_http2(origin);
+        }
+        opened
     }
 
     async fn connect(self: &Arc<Self>, origin: &Origin, lane: &Lane) -> Result<Line, Failure> {

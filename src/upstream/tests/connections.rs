@@ -1,8 +1,7 @@
 //! Connections: kept, broken, refused, through proxies; URLs in turn; time-outs.
 
-use super::fakes::{Answer, Authority, Fake, FakeTunnel};
+use super::fakes::{Answer, Fake, FakeTunnel};
 use super::*;
-use crate::upstream::BlobAnswer;
 
 #[tokio::test]
 async fn requests_say_who_asks_and_go_where_the_url_says() {
@@ -132,72 +131,9 @@ async fn a_body_left_unread_takes_its_connection_with_it() {
     assert_eq!(registry.connections(), 2);
 }
 
-/// A registry that speaks HTTP/2 and whose blobs are this long, asked once already; with the file that vouches for it.
-async fn http2_registry(len: usize) -> (Fake, Arc<Upstream>, tempfile::NamedTempFile) {
-    let authority = Authority::new();
-    let config = authority.server("registry.example", &["h2"], None);
-    let registry = Fake::tls(config, move |_| Answer::ok(vec![7; len])).await;
-    let ca_file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(ca_file.path(), &authority.pem).unwrap();
-    let mut world = World::new(&["https://registry.example"]);
-    world
-        .network
-        .host("registry.example", "203.0.113.10", registry.address);
-    world.upstream.ca_file = Some(ca_file.path().to_owned());
-    let upstream = world.upstream();
-    assert_eq!(fetch(&upstream).await.unwrap().len(), len);
-    (registry, upstream, ca_file)
-}
-
-/// So many answers whose bodies nobody reads.
-async fn unread(upstream: &Upstream, count: usize) -> Vec<BlobAnswer> {
-    let (repository, digest, call) = (repository(), digest(), call());
-    let asked = (0..count).map(|_| upstream.get_blob(&repository, &digest, None, &call));
-    futures_util::future::try_join_all(asked).await.unwrap()
-}
-
-#[tokio::test]
-async fn bodies_left_unread_on_an_http2_connection_hold_up_no_other() {
-    let (registry, upstream, _ca_file) = http2_registry(6 << 20).await;
-    let _unread = unread(&upstream, 12).await;
-    let read = tokio::time::timeout(Duration::from_secs(20), fetch(&upstream)).await;
-    assert_eq!(read.expect("it is not held up").unwrap().len(), 6 << 20);
-    assert_eq!(registry.connections(), 1);
-}
-
-#[tokio::test]
-async fn of_many_bodies_left_unread_only_some_have_a_wide_window_and_the_rest_share_a_connection() {
-    let (registry, upstream, _ca_file) = http2_registry(1 << 20).await;
-    let mut unread = unread(&upstream, 40).await;
-    assert_eq!(fetch(&upstream).await.unwrap().len(), 1 << 20);
-    // The wide ones are with us whole before anybody reads, the others wait at the registry.
-    while registry.sent_whole() < 2 + 16 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(registry.sent_whole(), 2 + 16);
-    assert_eq!(registry.connections(), 2);
-    let mut last = unread.pop().unwrap();
-    while let Some(bytes) = last.body.next().await {
-        bytes.unwrap();
-    }
-    assert_eq!(registry.sent_whole(), 3 + 16);
-}
-
-#[tokio::test]
-async fn a_body_at_the_pace_of_a_client_neither_takes_a_wide_window_nor_keeps_one() {
-    let (registry, upstream, _ca_file) = http2_registry(6 << 20).await;
-    let (repository, digest, call) = (repository(), digest(), call());
-    let stored = upstream.get_blob(&repository, &digest, None, &call).await;
-    assert!(!stored.unwrap().body.pass());
-    assert_eq!(registry.connections(), 1);
-    let passing = upstream.pass_blob(&repository, &digest, None, &call).await;
-    assert!(passing.unwrap().body.pass());
-    assert_eq!(registry.connections(), 2, "the second has narrow windows");
-}
-
 /// So many seconds in which nothing is asked for. The clock stands still only here, or it would jump while sockets are
 /// waited for.
-async fn idle(seconds: u64) {
+pub(super) async fn idle(seconds: u64) {
     tokio::time::pause();
     for _ in 0..seconds {
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -210,7 +146,7 @@ async fn idle(seconds: u64) {
 }
 
 /// Waits until the registry has so many connections.
-async fn open(registry: &Fake, count: usize) {
+pub(super) async fn open(registry: &Fake, count: usize) {
     let wait = async {
         while registry.open() != count {
             tokio::task::yield_now().await;
@@ -218,23 +154,6 @@ async fn open(registry: &Fake, count: usize) {
     };
     let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
     assert!(waited.is_ok(), "{} are open", registry.open());
-}
-
-#[tokio::test]
-async fn an_http2_connection_is_closed_when_it_was_idle_for_long_and_kept_while_it_is_used() {
-    let (registry, upstream, _ca_file) = http2_registry(6 << 20).await;
-    for _ in 0..5 {
-        idle(40).await;
-        assert_eq!(fetch(&upstream).await.unwrap().len(), 6 << 20);
-    }
-    let unread = unread(&upstream, 1).await;
-    idle(100).await;
-    assert_eq!((registry.connections(), registry.open()), (1, 1));
-    drop(unread);
-    idle(61).await;
-    open(&registry, 0).await;
-    assert_eq!(fetch(&upstream).await.unwrap().len(), 6 << 20);
-    assert_eq!(registry.connections(), 2);
 }
 
 #[tokio::test]

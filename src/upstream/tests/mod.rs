@@ -4,6 +4,7 @@ mod blobs;
 mod connections;
 mod fakes;
 mod health;
+mod http2;
 mod lists;
 mod logins;
 mod manifests;
