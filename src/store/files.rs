@@ -84,6 +84,12 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     /// The entries of a directory, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
 
+    /// The same one after the other, for a directory that may be too large to be in memory whole. What comes or goes
+    /// meanwhile may be among them or not.
+    fn entries(&self, dir: &Path) -> io::Result<Entries> {
+        Ok(Box::new(self.list(dir)?.into_iter().map(Ok)))
+    }
+
     /// What is at `path`; a symbolic link is not followed.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
 
@@ -103,6 +109,9 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     /// The run of the operating system: written bytes that no sync has made durable are there as long as it lasts.
     fn boot_id(&self) -> io::Result<BootId>;
 }
+
+/// Names in a directory, as they are read from it.
+pub type Entries = Box<dyn Iterator<Item = io::Result<Entry>> + Send>;
 
 /// A name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,15 +252,18 @@ impl Files for Disk {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        std::fs::read_dir(dir)?
-            .map(|entry| {
-                let entry = entry?;
-                Ok(Entry {
-                    kind: entry.file_type()?.into(),
-                    name: entry.file_name(),
-                })
+        self.entries(dir)?.collect()
+    }
+
+    fn entries(&self, dir: &Path) -> io::Result<Entries> {
+        let entries = std::fs::read_dir(dir)?.map(|entry| {
+            let entry = entry?;
+            Ok(Entry {
+                kind: entry.file_type()?.into(),
+                name: entry.file_name(),
             })
-            .collect()
+        });
+        Ok(Box::new(entries))
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {

@@ -71,13 +71,13 @@ use crate::telemetry::Metrics;
 
 pub use check::{Begun, BlobCheck, BlobShard, Faulty, SetAside, ShardEntry, Soundness};
 pub use evict::Evicted;
-pub use files::{Disk, Entry, FileId, Files, Kind, Space, Stat};
+pub use files::{Disk, Entries, Entry, FileId, Files, Kind, Space, Stat};
 pub use look::BlobLook;
 pub use notes::Note;
 pub use open::{Formats, OpenError, Step};
 pub use orphan::RefLook;
 pub use partial::{Block, BootId, LogHeader, MAX_BLOCK, StageKey, StagedBlob, checksum};
-pub use refs::{MAX_REF_LEN, RefKey, RefKind, RefKindName};
+pub use refs::{MAX_REF_LEN, RefKey, RefKind, RefKindName, RefWalk};
 pub use room::RoomError;
 pub use token::read_admin_token;
 #[doc(hidden)]
@@ -441,6 +441,16 @@ impl Store {
         kind: RefKindName,
     ) -> io::Result<Vec<RefKey>> {
         refs::list(&*self.files, &self.layout, upstream, repository, kind)
+    }
+
+    /// The same as a walk, for a directory that may be too large to be in memory whole. Blocks shortly.
+    pub fn walk_refs(
+        &self,
+        upstream: &UpstreamName,
+        repository: &RepoName,
+        kind: RefKindName,
+    ) -> io::Result<RefWalk> {
+        RefWalk::begin(&*self.files, &self.layout, upstream, repository, kind)
     }
 
     /// Every repository that has a record, in no order. Walks the directories: blocks for as long as they are many.

@@ -1,12 +1,13 @@
 //! Small records as files: their keys, reading and listing them. Writing them is the committer's.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::UpstreamName;
 use crate::oci::{Digest, RepoName, Tag};
 
-use super::files::{Entry, Files, Kind, at, is_absent, open_regular};
+use super::files::{Entries, Entry, Files, Kind, at, is_absent, open_regular};
 use super::layout::{self, Layout};
 
 /// Names a record.
@@ -42,6 +43,75 @@ pub enum RefKindName {
     Manifest,
     /// [`RefKind::Blob`].
     Blob,
+}
+
+/// A walk through the records of one kind of a repository, a bounded number of them in memory at a time.
+pub struct RefWalk {
+    upstream: UpstreamName,
+    repository: RepoName,
+    kind: RefKindName,
+    dir: PathBuf,
+    /// `None` where there is nothing (more) to read.
+    entries: Option<Entries>,
+}
+
+impl RefWalk {
+    pub(super) fn begin(
+        files: &dyn Files,
+        layout: &Layout,
+        upstream: &UpstreamName,
+        repository: &RepoName,
+        kind: RefKindName,
+    ) -> io::Result<Self> {
+        let dir = layout.kind_dir(upstream, repository, kind);
+        let entries = match files.entries(&dir) {
+            Err(error) if is_absent(&error) => None,
+            other => Some(other.map_err(|error| at("list", &dir, &error))?),
+        };
+        Ok(Self {
+            upstream: upstream.clone(),
+            repository: repository.clone(),
+            kind,
+            dir,
+            entries,
+        })
+    }
+
+    /// The next records, `most` of them at most, in no order; none at the end. What is no record is passed over. Blocks
+    /// shortly.
+    pub fn next(&mut self, most: usize) -> io::Result<Vec<RefKey>> {
+        let mut keys = Vec::new();
+        while keys.len() < most
+            && let Some(entries) = &mut self.entries
+        {
+            match entries.next() {
+                Some(Ok(entry)) => {
+                    let key = key(
+                        &self.upstream,
+                        &self.repository,
+                        self.kind,
+                        &self.dir,
+                        &entry,
+                    );
+                    keys.extend(key);
+                }
+                Some(Err(error)) => {
+                    self.entries = None;
+                    return Err(at("list", &self.dir, &error));
+                }
+                None => self.entries = None,
+            }
+        }
+        Ok(keys)
+    }
+}
+
+impl fmt::Debug for RefWalk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefWalk")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Most bytes of a record.
@@ -86,19 +156,31 @@ pub(super) fn list(
     kind: RefKindName,
 ) -> io::Result<Vec<RefKey>> {
     let dir = layout.kind_dir(upstream, repository, kind);
-    let mut keys = Vec::new();
-    for entry in entries(files, &dir)? {
-        let parsed = layout::record_kind(kind, &entry.name);
-        match parsed.filter(|_| entry.kind == Kind::File) {
-            Some(kind) => keys.push(RefKey {
-                upstream: upstream.clone(),
-                repository: repository.clone(),
-                kind,
-            }),
-            None => foreign(&dir, &entry),
-        }
-    }
-    Ok(keys)
+    let entries = entries(files, &dir)?;
+    let keys = entries
+        .iter()
+        .filter_map(|entry| key(upstream, repository, kind, &dir, entry));
+    Ok(keys.collect())
+}
+
+/// The key of the record that is this entry of a repository's directory of this kind, if it is one.
+fn key(
+    upstream: &UpstreamName,
+    repository: &RepoName,
+    kind: RefKindName,
+    dir: &Path,
+    entry: &Entry,
+) -> Option<RefKey> {
+    let parsed = layout::record_kind(kind, &entry.name);
+    let Some(kind) = parsed.filter(|_| entry.kind == Kind::File) else {
+        foreign(dir, entry);
+        return None;
+    };
+    Some(RefKey {
+        upstream: upstream.clone(),
+        repository: repository.clone(),
+        kind,
+    })
 }
 
 /// Every repository that has a record, in no order.

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-use super::{BootId, Disk, Entry, FileId, Files, Space, Stat};
+use super::{BootId, Disk, Entries, Entry, FileId, Files, Space, Stat};
 
 /// The disk, but for what a test says.
 pub(crate) struct Sick {
@@ -22,6 +22,12 @@ pub(crate) struct Sick {
     space: Mutex<Option<Space>>,
     /// A directory that cannot be listed.
     unlisted: Mutex<Option<PathBuf>>,
+    /// One that is too large to be listed at once.
+    large: Mutex<Option<PathBuf>>,
+    /// What cannot be looked at.
+    unseen: Mutex<Option<PathBuf>>,
+    /// What cannot be removed.
+    stuck: Mutex<Option<PathBuf>>,
 }
 
 impl fmt::Debug for Sick {
@@ -43,6 +49,9 @@ impl Sick {
             unreadable: Mutex::default(),
             space: Mutex::default(),
             unlisted: Mutex::default(),
+            large: Mutex::default(),
+            unseen: Mutex::default(),
+            stuck: Mutex::default(),
         }
     }
 
@@ -61,6 +70,21 @@ impl Sick {
         *self.unlisted.lock() = Some(dir.to_owned());
     }
 
+    /// Has the listing of this directory fail but for one name after the other.
+    pub(crate) fn cannot_list_at_once(&self, dir: &Path) {
+        *self.large.lock() = Some(dir.to_owned());
+    }
+
+    /// Has every look at this file fail.
+    pub(crate) fn cannot_look_at(&self, path: &Path) {
+        *self.unseen.lock() = Some(path.to_owned());
+    }
+
+    /// Has every removal of this file fail.
+    pub(crate) fn cannot_remove(&self, path: &Path) {
+        *self.stuck.lock() = Some(path.to_owned());
+    }
+
     fn change(&self) -> io::Result<()> {
         let less = |left: u64| left.checked_sub(1);
         let taken = self
@@ -68,6 +92,13 @@ impl Sick {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         taken.map(|_| ()).map_err(|_| io::Error::other("killed"))
     }
+}
+
+fn fails_for(ill: &Mutex<Option<PathBuf>>, path: &Path) -> io::Result<()> {
+    if ill.lock().as_deref() == Some(path) {
+        return Err(rustix::io::Errno::ACCESS.into());
+    }
+    Ok(())
 }
 
 impl Files for Sick {
@@ -122,6 +153,7 @@ impl Files for Sick {
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.change()?;
+        fails_for(&self.stuck, path)?;
         Disk.unlink(path)
     }
 
@@ -136,13 +168,18 @@ impl Files for Sick {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        if self.unlisted.lock().as_deref() == Some(dir) {
-            return Err(rustix::io::Errno::ACCESS.into());
-        }
+        fails_for(&self.unlisted, dir)?;
+        fails_for(&self.large, dir)?;
         Disk.list(dir)
     }
 
+    fn entries(&self, dir: &Path) -> io::Result<Entries> {
+        fails_for(&self.unlisted, dir)?;
+        Disk.entries(dir)
+    }
+
     fn stat(&self, path: &Path) -> io::Result<Stat> {
+        fails_for(&self.unseen, path)?;
         Disk.stat(path)
     }
 

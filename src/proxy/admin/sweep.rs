@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::oci::Digest;
 use crate::proxy::Place;
 use crate::runtime::{Clock, Tasks};
-use crate::store::{PassedOver, RefKey, RefKind, RefKindName, RefLook, Store};
+use crate::store::{PassedOver, RefKey, RefKind, RefKindName, RefLook, RefWalk, Store};
 use crate::telemetry::Metrics;
 
 use super::memory::Memory;
@@ -40,10 +40,15 @@ pub(super) struct Swept {
     /// Those of which nothing can be told, so that they stay: something on the way to them or to their content cannot be
     /// read.
     pub(super) unknown: u64,
+    /// Those that should have gone and could not be removed.
+    pub(super) stuck: u64,
 }
 
 /// An old proof of what is not stored.
 type Found = (RefKey, RefLook);
+
+/// All that the tags of a repository name; `None` where one of them cannot be understood.
+type Named = Option<HashSet<Digest>>;
 
 impl Sweep {
     /// Sweeps once a day until `tasks` is told to stop.
@@ -59,6 +64,7 @@ impl Sweep {
                         looked = swept.looked,
                         removed = swept.removed,
                         unknown = swept.unknown,
+                        stuck = swept.stuck,
                         elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
                         "proofs of what was evicted long ago were looked for"
                     ),
@@ -120,85 +126,103 @@ impl Sweep {
         paced(walk).await
     }
 
-    /// Removes what may go of one repository.
+    /// Removes what may go of one repository, a few proofs at a time: one may have a million. What is wrong with one of them
+    /// is told once, and the others go on.
     async fn place(&self, place: &Place, swept: &mut Swept) -> Result<(), AdminError> {
-        let mut found = Vec::new();
+        let mut named = None;
+        let mut is_told = false;
         for kind in [RefKindName::Manifest, RefKindName::Blob] {
-            self.look(place, kind, &mut found, swept).await?;
-        }
-        if found.is_empty() {
-            return Ok(());
-        }
-        let (store, of) = (Arc::clone(&self.store), place.clone());
-        let named = paced(move || {
-            let named = named_by_tags(&store, &of)?;
-            let count = named.as_ref().map_or(1, HashSet::len);
-            Ok::<_, io::Error>((named, count))
-        });
-        let Some(named) = named.await? else {
-            swept.unknown = swept.unknown.saturating_add(found.len() as u64);
-            return Ok(());
-        };
-        found.retain(|(key, _)| digest_of(key).is_some_and(|digest| !named.contains(digest)));
-        for found in found.chunks(AT_ONCE) {
-            self.remove(place, found, swept).await?;
-        }
-        Ok(())
-    }
-
-    /// Looks for old proofs of what is not stored.
-    async fn look(
-        &self,
-        place: &Place,
-        kind: RefKindName,
-        found: &mut Vec<Found>,
-        swept: &mut Swept,
-    ) -> Result<(), AdminError> {
-        let (store, of) = (Arc::clone(&self.store), place.clone());
-        let list = move || {
-            let keys = store.list_refs(&of.upstream, &of.repository, kind)?;
-            Ok::<_, io::Error>((keys, 1))
-        };
-        let mut keys = paced(list).await?;
-        while !keys.is_empty() {
-            let some = keys.split_off(keys.len().saturating_sub(AT_ONCE));
-            let (count, store) = (some.len(), Arc::clone(&self.store));
-            let before = self.clock.now().checked_sub(KEPT);
-            let before = before.unwrap_or(SystemTime::UNIX_EPOCH);
-            let look = move || {
-                let looks = some.into_iter().map(|key| {
-                    let look = store.look_at_orphan(&key)?;
-                    let old = look.filter(|look| look.written < before);
-                    Ok(old.map(|look| (key, look)))
-                });
-                Ok::<_, io::Error>((looks.collect::<Vec<io::Result<_>>>(), count))
-            };
-            for look in paced(look).await? {
-                swept.looked = swept.looked.saturating_add(1);
-                match look {
-                    Ok(old) => found.extend(old),
-                    Err(error) => {
-                        tracing::debug!(%error, "nothing can be told of a proof, so it stays");
-                        swept.unknown = swept.unknown.saturating_add(1);
-                    }
+            let mut walk = self.walk(place, kind).await?;
+            loop {
+                let (read, some) = self.look(walk, swept, &mut is_told).await?;
+                walk = read;
+                let Some(mut found) = some else { break };
+                if found.is_empty() {
+                    continue;
                 }
+                let named = match &mut named {
+                    Some(named) => named,
+                    unread => unread.insert(self.named(place).await?),
+                };
+                let Some(named) = named else {
+                    swept.unknown = swept.unknown.saturating_add(found.len() as u64);
+                    continue;
+                };
+                found.retain(|(key, _)| digest_of(key).is_some_and(|it| !named.contains(it)));
+                self.remove(place, &found, swept, &mut is_told).await;
             }
         }
         Ok(())
     }
 
-    /// Removes proofs, all of them with one commit, but for those that are what they were no longer.
-    async fn remove(
+    async fn walk(&self, place: &Place, kind: RefKindName) -> Result<RefWalk, AdminError> {
+        let (store, of) = (Arc::clone(&self.store), place.clone());
+        let begin = move || {
+            let walk = store.walk_refs(&of.upstream, &of.repository, kind)?;
+            Ok::<_, io::Error>((walk, 1))
+        };
+        paced(begin).await
+    }
+
+    async fn named(&self, place: &Place) -> Result<Named, AdminError> {
+        let (store, of) = (Arc::clone(&self.store), place.clone());
+        let name = move || {
+            let named = named_by_tags(&store, &of)?;
+            let count = named.as_ref().map_or(1, HashSet::len);
+            Ok::<_, io::Error>((named, count))
+        };
+        paced(name).await
+    }
+
+    /// Looks for old proofs of what is not stored among the next ones; `None` at the end.
+    async fn look(
         &self,
-        place: &Place,
-        found: &[Found],
+        mut walk: RefWalk,
         swept: &mut Swept,
-    ) -> Result<(), AdminError> {
+        is_told: &mut bool,
+    ) -> Result<(RefWalk, Option<Vec<Found>>), AdminError> {
+        let store = Arc::clone(&self.store);
+        let before = self.clock.now().checked_sub(KEPT);
+        let before = before.unwrap_or(SystemTime::UNIX_EPOCH);
+        let look = move || {
+            let keys = walk.next(AT_ONCE)?;
+            let looks = keys.into_iter().map(|key| {
+                let look = store.look_at_orphan(&key)?;
+                let old = look.filter(|look| look.written < before);
+                Ok(old.map(|look| (key, look)))
+            });
+            let looks: Vec<io::Result<Option<Found>>> = looks.collect();
+            let count = looks.len();
+            Ok::<_, io::Error>(((walk, looks), count))
+        };
+        let (walk, looks) = paced(look).await?;
+        if looks.is_empty() {
+            return Ok((walk, None));
+        }
+        let mut found = Vec::new();
+        for look in looks {
+            swept.looked = swept.looked.saturating_add(1);
+            match look {
+                Ok(old) => found.extend(old),
+                Err(error) => {
+                    tell(
+                        is_told,
+                        &error,
+                        "nothing can be told of a proof, so it stays",
+                    );
+                    swept.unknown = swept.unknown.saturating_add(1);
+                }
+            }
+        }
+        Ok((walk, Some(found)))
+    }
+
+    /// Removes proofs, all of them with one commit, but for those that are what they were no longer.
+    async fn remove(&self, place: &Place, found: &[Found], swept: &mut Swept, is_told: &mut bool) {
         let started = Instant::now();
         let removals = found
             .iter()
             .map(|(key, look)| self.store.remove_orphan(key, *look));
-        let mut failed = Ok(());
         for ((key, _), removed) in found.iter().zip(future::join_all(removals).await) {
             match removed {
                 Ok(true) => {
@@ -209,16 +233,30 @@ impl Sweep {
                     }
                 }
                 Ok(false) => {}
-                Err(error) => failed = Err(error),
+                Err(error) => {
+                    tell(
+                        is_told,
+                        &error,
+                        "an old proof cannot be removed; tomorrow again",
+                    );
+                    swept.stuck = swept.stuck.saturating_add(1);
+                }
             }
         }
         rest(started, found.len()).await;
-        Ok(failed?)
     }
 }
 
-/// All that the tags of a repository name; `None` where one of them cannot be understood.
-fn named_by_tags(store: &Store, place: &Place) -> io::Result<Option<HashSet<Digest>>> {
+/// Says what is wrong with a proof, which the error names; of the same repository's next ones quietly.
+fn tell(is_told: &mut bool, error: &io::Error, what: &str) {
+    if std::mem::replace(is_told, true) {
+        tracing::debug!(%error, "{what}");
+    } else {
+        tracing::warn!(%error, "{what}; the next ones of this repository are not named");
+    }
+}
+
+fn named_by_tags(store: &Store, place: &Place) -> io::Result<Named> {
     let mut named = HashSet::new();
     for tag in walk::tags(store, place)? {
         let Some(record) = walk::tag_record(store, place, &tag)? else {

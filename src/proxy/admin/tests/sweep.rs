@@ -71,7 +71,7 @@ async fn old_proofs_of_what_was_evicted_go_and_what_is_here_keeps_its_own() {
     let expected = Swept {
         looked: 6,
         removed: 3,
-        unknown: 0,
+        ..Swept::default()
     };
     assert_eq!(shelf.swept().await, expected);
     for place in [alpine(), org()] {
@@ -182,7 +182,7 @@ async fn more_than_is_gone_over_at_once_is_gone_over_no_faster_than_it_may() {
     let expected = Swept {
         looked: 601,
         removed: 300,
-        unknown: 0,
+        ..Swept::default()
     };
     assert_eq!(shelf.swept().await, expected);
     let took = started.elapsed();
@@ -215,6 +215,47 @@ async fn what_cannot_be_read_keeps_its_proofs_and_stops_nothing() {
     }
     sick.cannot_list(&refs.join("nothing"));
     assert_eq!(shelf.swept().await.removed, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_proof_that_cannot_be_removed_or_looked_at_stops_no_other() {
+    let sick = Sick::new();
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::<Sick>::clone(&sick);
+    let shelf = Shelf::open_over(dir, "", Clock::system(), files).await;
+    for number in 0..300 {
+        shelf.prove(&alpine(), &format!("gone {number}")).await;
+    }
+    shelf.clock.advance(LONG);
+    let proofs = "data/refs/docker.io/library/alpine/_blobs";
+    let proofs = shelf.dir.path().join(proofs);
+    sick.cannot_remove(&proofs.join(sha("gone 7").as_str()));
+    sick.cannot_look_at(&proofs.join(sha("gone 8").as_str()));
+    let expected = Swept {
+        looked: 300,
+        removed: 298,
+        unknown: 1,
+        stuck: 1,
+    };
+    assert_eq!(shelf.swept().await, expected);
+    sick.cannot_remove(&proofs.join("nothing"));
+    sick.cannot_look_at(&proofs.join("nothing"));
+    assert_eq!(shelf.swept().await.removed, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn proofs_that_are_too_many_for_the_memory_are_gone_over_too() {
+    let sick = Sick::new();
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::<Sick>::clone(&sick);
+    let shelf = Shelf::open_over(dir, "", Clock::system(), files).await;
+    for number in 0..300 {
+        shelf.prove(&alpine(), &format!("gone {number}")).await;
+    }
+    shelf.clock.advance(LONG);
+    let repository = shelf.dir.path().join("data/refs/docker.io/library/alpine");
+    sick.cannot_list_at_once(&repository.join("_blobs"));
+    assert_eq!(shelf.swept().await.removed, 300);
 }
 
 #[tokio::test(start_paused = true)]
