@@ -116,6 +116,11 @@ impl StageId {
         Self(Digest::sha256(text.as_bytes()).encoded().to_owned())
     }
 
+    /// The id of the one stage that a blob of this upstream is fetched into, for whichever repositories.
+    pub fn of_blob(upstream: &str, digest: &Digest) -> Self {
+        Self::of(&[upstream, digest.as_str()])
+    }
+
     /// The digits.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -19,7 +19,7 @@ use super::evict::carry_out;
 use super::files::{Files, at, is_absent};
 use super::layout::{Layout, PartialId};
 use super::notes::{KeptTotals, Note};
-use super::partial::remove;
+use super::partial::{Shelf, remove};
 use super::refs::{self, MAX_REF_LEN};
 use super::usage::Usage;
 
@@ -29,6 +29,7 @@ pub(super) struct Batcher {
     files: Arc<dyn Files>,
     layout: Layout,
     usage: Arc<Usage>,
+    shelf: Arc<Shelf>,
     clock: Clock,
     /// Directories whose entry in their parent is durable.
     durable_dirs: Mutex<HashSet<PathBuf>>,
@@ -66,6 +67,7 @@ impl Batcher {
         files: Arc<dyn Files>,
         layout: Layout,
         usage: Arc<Usage>,
+        shelf: Arc<Shelf>,
         clock: Clock,
         lock: Arc<File>,
     ) -> Self {
@@ -73,6 +75,7 @@ impl Batcher {
             files,
             layout,
             usage,
+            shelf,
             clock,
             durable_dirs: Mutex::default(),
             _lock: lock,
@@ -345,7 +348,7 @@ impl Batcher {
             Change::RemoveRecord {
                 target,
                 only_if: Some(orphan),
-            } => orphan.still_is(&*self.files, &self.usage, target),
+            } => orphan.still_is(&*self.files, &self.usage, &self.shelf, target),
             _ => Ok(true),
         }
     }

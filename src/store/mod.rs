@@ -214,6 +214,7 @@ impl Store {
             Arc::clone(&files),
             layout.clone(),
             Arc::clone(&usage),
+            Arc::clone(&shelf),
             clock.clone(),
             Arc::clone(&lock),
         );

@@ -9,6 +9,7 @@ use crate::oci::Digest;
 
 use super::change::Change;
 use super::files::{FileId, Files, Kind, Stat, at, is_absent};
+use super::partial::{Shelf, StageKey};
 use super::usage::Usage;
 use super::{RefKey, RefKind, Store};
 
@@ -25,6 +26,8 @@ pub struct RefLook {
 pub(super) struct Orphan {
     seen: RefLook,
     content: Content,
+    /// Where its content is written to while it is fetched.
+    stage: Option<StageKey>,
 }
 
 /// What a proof is about.
@@ -45,13 +48,18 @@ impl RefLook {
 }
 
 impl Orphan {
-    /// Whether the record at `target` is the one that was seen, and what it is about is still not stored.
+    /// Whether the record at `target` is the one that was seen, and what it is about is neither stored nor on its way.
     pub(super) fn still_is(
         &self,
         files: &dyn Files,
         usage: &Usage,
+        shelf: &Shelf,
         target: &Path,
     ) -> io::Result<bool> {
+        // Before the look at what is stored: a stage is let go of when it is that.
+        if self.stage.is_some_and(|stage| shelf.is_held(&stage)) {
+            return Ok(false);
+        }
         let is_seen = look(files, target)? == Some(self.seen);
         Ok(is_seen && self.content.is_gone(files, usage)?)
     }
@@ -88,14 +96,23 @@ impl Store {
     }
 
     /// Removes a record that [`Store::look_at_orphan`] gave, and the directories that it leaves empty, unless the record was
-    /// written again since, or what it is about was stored; whether it did.
-    pub async fn remove_orphan(&self, key: &RefKey, seen: RefLook) -> io::Result<bool> {
+    /// written again since, or what it is about was stored or is being fetched into `stage`; whether it did.
+    pub async fn remove_orphan(
+        &self,
+        key: &RefKey,
+        seen: RefLook,
+        stage: Option<StageKey>,
+    ) -> io::Result<bool> {
         let Some(content) = self.content_of(key) else {
             return Ok(false);
         };
         let change = Change::RemoveRecord {
             target: self.layout.record(key),
-            only_if: Some(Orphan { seen, content }),
+            only_if: Some(Orphan {
+                seen,
+                content,
+                stage,
+            }),
         };
         self.committer.make(change).await
     }

@@ -116,7 +116,7 @@ impl Leader {
 
     fn stage_id(&self) -> StageId {
         let key = &self.flight.key;
-        StageId::of(&[key.upstream.as_str(), key.digest.as_str()])
+        StageId::of_blob(key.upstream.as_str(), &key.digest)
     }
 
     fn ask(&mut self, ask: Ask) -> Result<Running, Failure> {

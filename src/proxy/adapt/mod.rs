@@ -11,7 +11,7 @@ mod tests;
 use std::io;
 
 pub(super) use records::StoreRecords;
-pub(super) use store::StoreBlobs;
+pub(super) use store::{StoreBlobs, stage_of};
 pub(super) use upstream::{UpstreamFailure, UpstreamSources};
 
 /// Runs `work` where it may block.

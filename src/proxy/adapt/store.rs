@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::config::UpstreamName;
 use crate::flight::ports::{
     Blob, Blobs, BoxFuture, Chunk, FileSlice, Leave, Stage, StageError, StageId,
 };
@@ -125,6 +126,11 @@ impl Stage for DiskStage {
     fn as_any(&self) -> &dyn Any {
         self
     }
+}
+
+/// The stage that a blob of this upstream is fetched into.
+pub(in crate::proxy) fn stage_of(upstream: &UpstreamName, digest: &Digest) -> Option<StageKey> {
+    key(&StageId::of_blob(upstream.as_str(), digest)).ok()
 }
 
 fn key(id: &StageId) -> io::Result<StageKey> {

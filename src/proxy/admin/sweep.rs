@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::oci::Digest;
 use crate::proxy::Place;
+use crate::proxy::adapt::stage_of;
 use crate::runtime::{Clock, Tasks};
 use crate::store::{PassedOver, RefKey, RefKind, RefKindName, RefLook, RefWalk, Store};
 use crate::telemetry::Metrics;
@@ -220,9 +221,11 @@ impl Sweep {
     /// Removes proofs, all of them with one commit, but for those that are what they were no longer.
     async fn remove(&self, place: &Place, found: &[Found], swept: &mut Swept, is_told: &mut bool) {
         let started = Instant::now();
-        let removals = found
-            .iter()
-            .map(|(key, look)| self.store.remove_orphan(key, *look));
+        let removals = found.iter().map(|(key, look)| {
+            // Whoever waits for a fetch goes by the proof that was there when it began.
+            let stage = digest_of(key).and_then(|digest| stage_of(&key.upstream, digest));
+            self.store.remove_orphan(key, *look, stage)
+        });
         for ((key, _), removed) in found.iter().zip(future::join_all(removals).await) {
             match removed {
                 Ok(true) => {

@@ -107,6 +107,11 @@ impl Shelf {
         })
     }
 
+    /// Whether somebody holds a partial.
+    pub(in crate::store) fn is_held(&self, key: &StageKey) -> bool {
+        matches!(self.slots.lock().get(key), Some(Slot::Held))
+    }
+
     /// Bytes that idle partials take.
     pub(in crate::store) fn idle_bytes(&self) -> u64 {
         let slots = self.slots.lock();

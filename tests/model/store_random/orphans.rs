@@ -27,7 +27,11 @@ impl Run {
         let Some(look) = self.look(number) else {
             return;
         };
-        let answer = self.life.store.remove_orphan(&key(number), look).await;
+        let answer = self
+            .life
+            .store
+            .remove_orphan(&key(number), look, None)
+            .await;
         assert!(!matches!(answer, Ok(false)), "nothing came in between");
         note(self.model.record(number), None, &answer);
     }
@@ -44,7 +48,7 @@ impl Run {
             return;
         };
         let (life, key) = (&self.life, key(number));
-        let remove = life.store.remove_orphan(&key, look);
+        let remove = life.store.remove_orphan(&key, look, None);
         let write = async {
             let committed = if has_content {
                 Some(life.commit(&content(number)).await)

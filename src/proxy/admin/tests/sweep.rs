@@ -1,6 +1,8 @@
 use std::{fs, io};
 
 use super::*;
+use crate::flight::ports::{Blobs as _, Leave, StageId};
+use crate::proxy::adapt::StoreBlobs;
 use crate::proxy::admin::Memory;
 use crate::proxy::admin::sweep::{KEPT, Swept};
 use crate::proxy::testing::World;
@@ -215,6 +217,24 @@ async fn what_cannot_be_read_keeps_its_proofs_and_stops_nothing() {
     }
     sick.cannot_list(&refs.join("nothing"));
     assert_eq!(shelf.swept().await.removed, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proof_of_what_is_being_fetched_stays() {
+    let shelf = Shelf::new().await;
+    shelf.prove(&alpine(), "coming").await;
+    shelf.prove(&org(), "coming").await;
+    shelf.clock.advance(LONG);
+    let blobs = StoreBlobs(Arc::clone(&shelf.store));
+    let id = StageId::of_blob(alpine().upstream.as_str(), &sha("coming"));
+    let stage = blobs.stage(&id, None).await.unwrap();
+    // Of another upstream it is another fetch.
+    assert_eq!(shelf.swept().await.removed, 1);
+    assert!(shelf.is_proven(&alpine(), &sha("coming")));
+    stage.close(Leave::Nothing);
+    drop(stage);
+    assert!(blobs.resume(&id).await.unwrap().is_none());
+    assert_eq!(shelf.swept().await.removed, 1);
 }
 
 #[tokio::test(start_paused = true)]
