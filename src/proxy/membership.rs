@@ -162,7 +162,10 @@ impl Membership {
             .await;
         match asked {
             Ok(head) => {
-                self.record_behind(key).await;
+                // What cannot be verified is never stored, so its proof would be of no use.
+                if digest.is_verifiable() {
+                    self.record_behind(key).await;
+                }
                 Ok(Proof { len: head.len })
             }
             Err(error) => {
@@ -224,6 +227,28 @@ mod tests {
                 "{other:?}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_verified_is_asked_for_each_time_and_leaves_no_record() {
+        let world = World::new();
+        let digests = [
+            "md5:d41d8cd98f00b204e9800998ecf8427e".to_owned(),
+            format!("long:{}", "x".repeat(300)),
+        ];
+        for digest in digests {
+            let digest: Digest = digest.parse().unwrap();
+            let key = (ubuntu().repository, digest.clone());
+            world.registry.blobs.lock().insert(key);
+            for _ in 0..2 {
+                let proof = world.membership.prove(&ubuntu(), &digest, &call()).await;
+                proof.unwrap();
+                world.settled().await;
+                assert_eq!(world.registry.asked().len(), 1);
+            }
+            assert!(!world.membership.is_proven(&ubuntu(), &digest).await);
+        }
+        assert_eq!(world.records.len(), 0);
     }
 
     #[tokio::test]
