@@ -3,6 +3,7 @@
 mod blobs;
 mod connections;
 mod fakes;
+mod guests;
 mod health;
 mod http2;
 mod lists;
