@@ -239,10 +239,21 @@ fn note(record: &mut Record, route: &Route) {
     record.set_asked(ns.as_deref(), reference.as_deref());
 }
 
-/// The client's `Via` in memory of its own: as it came it is a piece of the whole head, login and all, and would keep that for
+/// The client's `Via`, of several lines one after the other, in memory of its own: as it came it is a piece of the whole head, login and all, and would keep that for
 /// as long as somebody remembers who asked.
 fn own_via(headers: &HeaderMap) -> Option<HeaderValue> {
-    HeaderValue::from_bytes(headers.get(VIA)?.as_bytes()).ok()
+    let mut joined = Vec::new();
+    let lines = headers.get_all(VIA).iter().filter(|line| !line.is_empty());
+    for line in lines {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b", ");
+        }
+        joined.extend_from_slice(line.as_bytes());
+    }
+    if joined.is_empty() {
+        return None;
+    }
+    HeaderValue::from_bytes(&joined).ok()
 }
 
 /// Whether the request has passed through this instance.
@@ -268,5 +279,18 @@ mod tests {
         let kept = own_via(&HeaderMap::from_iter([(VIA, via)])).unwrap();
         assert_eq!(kept, "1.1 other");
         assert!(!head.as_ptr_range().contains(&kept.as_bytes().as_ptr()));
+    }
+
+    #[test]
+    fn a_via_of_several_lines_is_kept_whole_and_in_order() {
+        let kept = |lines: &[&'static str]| {
+            let lines = lines.iter().map(|line| HeaderValue::from_static(line));
+            let headers: HeaderMap = lines.map(|line| (VIA, line)).collect();
+            own_via(&headers).map(|via| via.to_str().unwrap().to_owned())
+        };
+        let all = kept(&["1.1 a, 1.0 b", "", "1.1 c"]);
+        assert_eq!(all.as_deref(), Some("1.1 a, 1.0 b, 1.1 c"));
+        assert_eq!(kept(&[""]), None);
+        assert_eq!(kept(&[]), None);
     }
 }

@@ -2,10 +2,10 @@
 
 mod answer;
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
@@ -16,6 +16,7 @@ use super::refusal;
 use super::scope::Scopes;
 use crate::config::Upstream;
 use crate::upstream::Error;
+use crate::upstream::answer::retry_after;
 use crate::upstream::said::said;
 
 /// A token, as the header that shows it.
@@ -134,7 +135,7 @@ impl Plan {
             };
         Err(match status {
             StatusCode::TOO_MANY_REQUESTS => Error::RateLimited {
-                retry_after: retry_after(answer.headers()),
+                retry_after: retry_after(answer.headers(), SystemTime::now()),
                 message: answers,
             },
             StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
@@ -195,16 +196,6 @@ fn read_token(body: &[u8], asked: Instant) -> Option<Token> {
         header,
         expires: asked + lifetime,
     })
-}
-
-/// `Retry-After` in seconds or as a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(text).ok()?;
-    date.duration_since(SystemTime::now()).ok()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Requests for tokens, and what each answer means.
 
+use std::time::Duration;
+
 use super::*;
 use crate::upstream::auth::testing;
 
@@ -172,6 +174,8 @@ fn the_wait_that_a_429_asks_for_is_told() {
     };
     assert_eq!(wait("7"), Some(Duration::from_secs(7)));
     assert_eq!(wait("soon"), None);
+    // It may ask again, now.
+    assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
     let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
     assert!(wait(&date).is_some_and(|d| d <= Duration::from_secs(100)));
 }
