@@ -247,6 +247,7 @@ mod tests {
             "layby setup containerd --mirror http://layby:5000 --registry ghcr.io --registry quay.io --write --dry-run",
             "layby setup k3s --ca /ca.pem --root /target",
             "layby setup kaniko --config l.toml",
+            "layby setup --check --config l.toml --data-dir /d --mirror http://layby:5000 --json",
             "layby completions bash",
             "layby man",
             "layby man /usr/local/share/man/man1",

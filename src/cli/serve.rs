@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::{FileArg, MISUSE, OverrideArgs, configure};
 use crate::app::{App, Environment, StartError};
 use crate::config::Config;
-use crate::runtime::Signals;
+use crate::runtime::{Notifier, Signals};
 use crate::telemetry::Logs;
 
 /// Runs the proxy until it is told to stop.
@@ -90,6 +90,7 @@ fn serve(config: Config) -> Result<Ended, Failure> {
 }
 
 async fn run(config: Config) -> Result<Ended, Failure> {
+    let manager = manager();
     let mut signals = Signals::listen().map_err(Failure::Signals)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -110,8 +111,10 @@ async fn run(config: Config) -> Result<Ended, Failure> {
     if let Some(address) = app.admin_address() {
         tracing::info!(%address, "listening for administration");
     }
+    told(manager.ready(&listening(&app)));
     let signal = signals.next().await;
     tracing::info!(signal, "stopping; a second signal stops at once");
+    told(manager.stopping("finishing what is under way"));
     tokio::select! {
         clean = app.stop() => {
             tracing::info!(clean, "stopped");
@@ -122,6 +125,28 @@ async fn run(config: Config) -> Result<Ended, Failure> {
             Ok(Ended::Cut)
         }
     }
+}
+
+/// The service manager that started us, if it wants to be told.
+fn manager() -> Notifier {
+    let socket = std::env::var_os("NOTIFY_SOCKET");
+    Notifier::new(socket.as_deref()).unwrap_or_else(|error| {
+        told(Err(error));
+        Notifier::nobody()
+    })
+}
+
+/// A manager that cannot be told is no reason not to serve.
+fn told(result: io::Result<()>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "the service manager cannot be told");
+    }
+}
+
+fn listening(app: &App) -> String {
+    let addresses = app.addresses().iter().chain(app.tls_addresses());
+    let addresses: Vec<String> = addresses.map(ToString::to_string).collect();
+    format!("listening on {}", addresses.join(", "))
 }
 
 /// Each client, each blob being sent and each fetch holds a file; the usual soft limit of 1024 is for programs that use

@@ -3,12 +3,14 @@
 //! The only place that spawns tasks. Imports `telemetry` for the gauge of tasks.
 
 mod clock;
+mod notify;
 mod pool;
 mod readiness;
 mod signals;
 mod tasks;
 
 pub use clock::Clock;
+pub use notify::Notifier;
 pub use pool::Pool;
 pub use readiness::{Latch, Readiness};
 pub use signals::Signals;

@@ -48,6 +48,11 @@ impl Agent {
         &self.origins
     }
 
+    /// The proxy that connections to `origin` go through, without user and password.
+    pub(super) fn proxy_for(&self, origin: &Origin) -> Option<String> {
+        self.pool.proxy_for(origin)
+    }
+
     /// Sends `request` to `origin`, where its URL is; returns when the answer's head is there.
     pub(super) async fn send(
         &self,

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::agent::{Agent, common_headers};
 use super::answer::{Refusal, Reply, parse_number};
-use super::auth::Authenticator;
+use super::auth::{Access, Authenticator};
 use super::exchange::Exchange;
 use super::failure::{Failure, Kind};
 use super::health::{Load, PullPass, Pulls};
@@ -104,6 +104,22 @@ impl Endpoint {
     /// Fails at once where the URL's host is left alone.
     pub(super) fn check(&self) -> Result<(), Failure> {
         self.agent.origins().check(&self.home)
+    }
+
+    /// Where its API is, as may be shown.
+    pub(super) fn base(&self) -> String {
+        format!("{}{}", self.home, self.paths.api())
+    }
+
+    /// The proxy that connections to it go through, as may be shown.
+    pub(super) fn proxy(&self) -> Option<String> {
+        self.agent.proxy_for(&self.home)
+    }
+
+    /// Whether it lets us in, seen without asking for content.
+    pub(super) async fn look(&self, deadline: Instant) -> Result<Access, Error> {
+        self.check()?;
+        self.auth.probe(deadline).await
     }
 
     /// Asks, with whatever authentication and redirects it takes. The answer is a success, or a `416`.

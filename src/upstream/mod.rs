@@ -19,6 +19,7 @@ mod list;
 mod manifest;
 mod net;
 mod paths;
+mod probe;
 mod redirect;
 mod said;
 #[cfg(test)]
@@ -26,10 +27,12 @@ mod tests;
 mod upstreams;
 mod via;
 
+pub use auth::Access;
 pub use blob::{BlobAnswer, BlobBody, BlobHead};
 pub use client::{Call, Upstream};
 pub use error::Error;
 pub use list::ListAnswer;
 pub use manifest::{Manifest, ManifestHead};
+pub use probe::Probe;
 pub use upstreams::{SetupError, Upstreams};
 pub use via::is_own_via;

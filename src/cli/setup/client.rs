@@ -26,6 +26,37 @@ pub(super) enum Client {
 }
 
 impl Client {
+    /// As on the command line.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Containerd => "containerd",
+            Self::Podman => "podman",
+            Self::Crio => "crio",
+            Self::Buildkit => "buildkit",
+            Self::K3s => "k3s",
+            Self::Kaniko => "kaniko",
+        }
+    }
+
+    /// The programs by which it is known that the client is here.
+    pub(super) fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Docker => &["dockerd"],
+            Self::Containerd => &["containerd"],
+            Self::Podman => &["podman", "skopeo", "buildah"],
+            Self::Crio => &["crio"],
+            Self::Buildkit => &["buildkitd"],
+            Self::K3s => &["k3s"],
+            Self::Kaniko => &[],
+        }
+    }
+
+    /// Whether one entry can stand for all registries.
+    pub(super) fn has_catch_all(self) -> bool {
+        matches!(self, Self::Containerd | Self::K3s)
+    }
+
     /// The client's own configuration, which may say where others belong.
     pub(super) fn main_file(self) -> Option<&'static Path> {
         let file = match self {

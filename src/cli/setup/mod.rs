@@ -15,6 +15,7 @@ use super::{FileArg, MISUSE, OverrideArgs, configure, reachable};
 use crate::config::{Config, UpstreamName};
 
 mod buildkit;
+mod check;
 mod client;
 mod containerd;
 mod docker;
@@ -41,10 +42,17 @@ use place::{Change, Failure};
 /// FILE.bak-TIME.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Setup {
     /// Which client
-    #[arg(value_enum)]
-    client: Client,
+    #[arg(value_enum, required_unless_present = "check")]
+    client: Option<Client>,
+    /// Look at configuration, data directory, server, clients and upstreams, and say what is wrong
+    #[arg(long, conflicts_with_all = ["client", "registry", "ca", "write", "dry_run", "file"])]
+    check: bool,
     /// Where the client reaches Layby, as http://host:port; without it, where the configuration has it listen
     #[arg(long, value_name = "URL")]
     mirror: Option<Mirror>,
@@ -69,6 +77,12 @@ pub struct Setup {
     file: Option<PathBuf>,
     #[command(flatten)]
     config: FileArg,
+    /// With --check: the directory that everything is kept in [env: LAYBY_DATA_DIR]
+    #[arg(long, value_name = "DIR", requires = "check")]
+    data_dir: Option<PathBuf>,
+    /// With --check: print JSON
+    #[arg(long, requires = "check")]
+    json: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -77,10 +91,11 @@ Examples:
   layby setup containerd --write                  set containerd up for all registries
   layby setup podman --registry ghcr.io --dry-run
   layby setup k3s --mirror https://layby.lan:5443 --ca /etc/ssl/layby.pem --write
+  layby setup --check                             see what is wrong on this machine
 
 Exit status:
-  0  printed, written, or nothing to change
-  1  a file cannot be read, added to or written
+  0  printed, written, or nothing to change; with --check, nothing is wrong
+  1  a file cannot be read, added to or written; with --check, something is wrong
   2  the arguments or the configuration cannot be used";
 
 /// Why there is nothing to print or write.
@@ -119,7 +134,10 @@ impl Setup {
     /// Exits with 0 when the client is told or nothing is missing, 1 where a file cannot be read, added to or written, and
     /// 2 where the arguments or the configuration say nothing that can be done.
     pub fn run(self) -> ExitCode {
-        let wish = match self.wish() {
+        let Some(client) = self.client else {
+            return self.look();
+        };
+        let wish = match self.wish(client) {
             Ok(wish) => wish,
             Err(misuse) => {
                 eprintln!("{misuse}");
@@ -127,9 +145,9 @@ impl Setup {
             }
         };
         let result = if self.write || self.dry_run {
-            self.place(&wish)
+            self.place(client, &wish)
         } else {
-            self.print(&wish)
+            self.print(client, &wish)
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,
@@ -143,14 +161,36 @@ impl Setup {
         }
     }
 
-    fn wish(&self) -> Result<Wish, Misuse> {
-        if !self.registry.is_empty() && !self.client.knows_registries() {
+    /// Says what is wrong.
+    fn look(self) -> ExitCode {
+        let overrides = OverrideArgs {
+            data_dir: self.data_dir,
+            ..OverrideArgs::default()
+        };
+        let check = check::Check {
+            mirror: self.mirror,
+            root: self.root.as_deref(),
+            file: &self.config,
+            json: self.json,
+        };
+        match check.run(overrides) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("what was found cannot be told: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn wish(&self, client: Client) -> Result<Wish, Misuse> {
+        if !self.registry.is_empty() && !client.knows_registries() {
             return Err(Misuse::NoRegistries);
         }
-        if self.client.main_file().is_none() && (self.write || self.dry_run) {
+        if client.main_file().is_none() && (self.write || self.dry_run) {
             return Err(Misuse::NoFiles);
         }
-        if self.client == Client::Containerd && self.file.is_some() {
+        if client == Client::Containerd && self.file.is_some() {
             return Err(Misuse::SeveralFiles("containerd"));
         }
         let mirror = match &self.mirror {
@@ -168,16 +208,16 @@ impl Setup {
     }
 
     /// What the client's main file holds where it is set up.
-    fn pieces(&self, wish: &Wish) -> Result<Vec<Piece>, Failure> {
-        let main = self.client.main_file().map(|path| self.at(path));
+    fn pieces(&self, client: Client, wish: &Wish) -> Result<Vec<Piece>, Failure> {
+        let main = client.main_file().map(|path| self.at(path));
         let main = main.map(|path| place::read(&path)).transpose()?.flatten();
-        Ok(self.client.pieces(wish, main.as_deref()))
+        Ok(client.pieces(wish, main.as_deref()))
     }
 
     /// The files on standard output, what is to be known about them on standard error.
-    fn print(&self, wish: &Wish) -> Result<(), Failure> {
-        let pieces = self.pieces(wish)?;
-        let mut text = self.client.flags(wish).unwrap_or_default();
+    fn print(&self, client: Client, wish: &Wish) -> Result<(), Failure> {
+        let pieces = self.pieces(client, wish)?;
+        let mut text = client.flags(wish).unwrap_or_default();
         let several = pieces.len() > 1;
         for (number, piece) in pieces.iter().enumerate() {
             if several {
@@ -193,24 +233,17 @@ impl Setup {
         if let [piece] = &pieces[..] {
             eprintln!("file: {}", piece.path.display());
         }
-        self.tell(wish);
+        tell(client, wish);
         if !pieces.is_empty() {
             eprintln!("to have it written there, keeping what is there: add --write");
         }
         Ok(())
     }
 
-    fn tell(&self, wish: &Wish) {
-        for note in self.client.notes(wish) {
-            eprintln!("note: {note}");
-        }
-        eprintln!("then: {}", self.client.reload());
-    }
-
     /// All files are looked at before the first is written.
-    fn place(&self, wish: &Wish) -> Result<(), Failure> {
+    fn place(&self, client: Client, wish: &Wish) -> Result<(), Failure> {
         let changes: Vec<Change> = self
-            .pieces(wish)?
+            .pieces(client, wish)?
             .iter()
             .map(|piece| Change::of(piece, &self.at(&piece.path)))
             .collect::<Result<_, _>>()?;
@@ -233,7 +266,7 @@ impl Setup {
             );
         }
         if !needed.is_empty() {
-            self.tell(wish);
+            tell(client, wish);
         }
         Ok(())
     }
@@ -241,11 +274,20 @@ impl Setup {
     /// Where a client's path is on this machine.
     fn at(&self, path: &Path) -> PathBuf {
         match (&self.file, &self.root) {
-            (Some(file), _) if self.client.main_file() == Some(path) => file.clone(),
+            (Some(file), _) if self.client.and_then(Client::main_file) == Some(path) => {
+                file.clone()
+            }
             (_, Some(root)) => root.join(path.strip_prefix("/").unwrap_or(path)),
             _ => path.to_owned(),
         }
     }
+}
+
+fn tell(client: Client, wish: &Wish) {
+    for note in client.notes(wish) {
+        eprintln!("note: {note}");
+    }
+    eprintln!("then: {}", client.reload());
 }
 
 /// Where this machine reaches the Layby of a configuration.

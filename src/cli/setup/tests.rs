@@ -31,6 +31,10 @@ fn setup(arguments: &str) -> Setup {
     }
 }
 
+fn wished(setup: &Setup) -> Result<Wish, Misuse> {
+    setup.wish(setup.client.unwrap())
+}
+
 #[test]
 fn the_files_in_config_clients_are_what_is_printed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/clients");
@@ -108,7 +112,7 @@ fn what_cannot_be_done_is_answered_with_what_to_do() {
         ("docker --mirror https://m:1 --ca /does/not/exist", "PEM"),
         ("docker --mirror https://m:1 --ca /dev/null", "PEM"),
     ] {
-        let misuse = setup(arguments).wish().unwrap_err().to_string();
+        let misuse = wished(&setup(arguments)).unwrap_err().to_string();
         assert!(misuse.contains(hint), "{arguments}: {misuse}");
     }
 }
@@ -144,7 +148,7 @@ fn nothing_is_written_when_one_file_of_several_cannot_be_added_to() {
         root.path().display()
     );
     let setup = setup(&arguments);
-    let wish = setup.wish().unwrap();
-    assert!(setup.place(&wish).is_err());
+    let wish = wished(&setup).unwrap();
+    assert!(setup.place(Client::Containerd, &wish).is_err());
     assert!(fs::metadata(containerd.join("config.toml")).is_err());
 }

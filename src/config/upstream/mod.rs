@@ -202,6 +202,11 @@ impl RepositoryFilter {
         }
     }
 
+    /// Whether no repository may be pulled, whatever its name: `allow = []`.
+    pub fn is_closed(&self) -> bool {
+        self.allow.is_empty()
+    }
+
     /// Whether `repository` may be pulled.
     pub fn permits(&self, repository: &crate::oci::RepoName) -> bool {
         self.allow.is_match(repository.as_str()) && !self.deny.is_match(repository.as_str())

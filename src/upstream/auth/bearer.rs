@@ -87,7 +87,8 @@ impl Authenticator {
         outcome.map_err(NoToken::Failed)
     }
 
-    async fn exchange_token(
+    /// Asks the realm for a token, whatever it said before.
+    pub(super) async fn exchange_token(
         &self,
         plan: &Plan,
         login: Option<&Login>,

@@ -15,6 +15,7 @@ mod credentials;
 mod guest;
 mod learned;
 mod logins;
+mod probe;
 mod realm;
 mod refusal;
 mod scope;
@@ -24,8 +25,8 @@ mod tokens;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::ACCEPT;
-use http::{HeaderValue, Request, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION};
+use http::{HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
@@ -34,6 +35,7 @@ use self::credentials::Credentials;
 pub(super) use self::credentials::Fingerprint;
 use self::learned::Learned;
 use self::logins::Logins;
+pub use self::probe::Access;
 use self::realm::Realm;
 use self::scope::Scopes;
 use self::token::Plan;
@@ -251,21 +253,37 @@ impl Authenticator {
         {
             return Ok(Challenge::Bearer(bearer));
         }
-        let request = Request::get(self.base.as_str())
-            .header(ACCEPT, "application/json")
-            .body(Bytes::new())
-            .map_err(|_| Error::invalid("the upstream's url is no address that can be asked"))?;
-        let answer = self.exchange.send(request, deadline).await?;
+        let answer = self.ask_base(None, deadline).await?;
         let challenge = (answer.status() == StatusCode::UNAUTHORIZED)
             .then(|| challenge::strongest(answer.headers()))
             .flatten();
-        challenge.ok_or_else(|| Error::Denied {
+        challenge.ok_or_else(|| self.no_challenge())
+    }
+
+    /// The answer for `/v2/`.
+    async fn ask_base(
+        &self,
+        authorization: Option<&HeaderValue>,
+        deadline: Instant,
+    ) -> Result<Response<Bytes>, Error> {
+        let mut request = Request::get(self.base.as_str()).header(ACCEPT, "application/json");
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request
+            .body(Bytes::new())
+            .map_err(|_| Error::invalid("the upstream's url is no address that can be asked"))?;
+        self.exchange.send(request, deadline).await
+    }
+
+    fn no_challenge(&self) -> Error {
+        Error::Denied {
             message: format!(
                 "upstream {} answers 401 and does not say how to log in",
                 self.upstream.name
             ),
             ours: false,
-        })
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::oci::RepoName;
 
-/// The scopes of one token, the needed one first, since some servers read only that. Never empty.
+/// The scopes of one token, the needed one first, since some servers read only that. Empty only to see whether a login is
+/// taken.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Scopes(Vec<String>);
 
@@ -38,6 +39,11 @@ impl Scopes {
             listed.insert(0, ours);
         }
         Self(listed)
+    }
+
+    /// None: a token for nothing, which a login gets all the same.
+    pub(super) fn none() -> Self {
+        Self(Vec::new())
     }
 
     /// Each scope.

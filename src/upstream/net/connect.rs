@@ -92,6 +92,12 @@ impl Connector {
         })
     }
 
+    /// The proxy that connections to `target` go through, without user and password.
+    pub(super) fn proxy_for(&self, target: &Origin) -> Option<String> {
+        let proxy = self.proxies.proxy_for(target)?;
+        Some(proxy.origin.to_string())
+    }
+
     /// Connects to `target`, which is foreign unless it is the upstream itself.
     pub(super) async fn connect(&self, target: &Origin) -> Result<Established, Failure> {
         let until = Instant::now() + self.timeout;

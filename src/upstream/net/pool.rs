@@ -73,6 +73,11 @@ impl Pool {
         })
     }
 
+    /// The proxy that connections to `origin` go through, without user and password.
+    pub(in crate::upstream) fn proxy_for(&self, origin: &Origin) -> Option<String> {
+        self.connector.proxy_for(origin)
+    }
+
     /// Sends `request`; returns when the answer's head is there. A kept connection that turns out to be dead costs one
     /// more try on a fresh one, so requests must be repeatable.
     pub(in crate::upstream) async fn send(

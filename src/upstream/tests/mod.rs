@@ -10,6 +10,7 @@ mod lists;
 mod logins;
 mod manifests;
 mod peers;
+mod probes;
 mod redirects;
 mod tls;
 mod tries;
