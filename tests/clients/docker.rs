@@ -50,6 +50,11 @@ impl Dockerd {
         }
     }
 
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// A command that talks to it.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let docker = Docker {

@@ -13,6 +13,7 @@ mod detour;
 mod docker;
 mod eviction;
 mod faults;
+mod guides;
 mod host;
 mod images;
 mod layby;

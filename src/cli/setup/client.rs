@@ -118,7 +118,12 @@ impl Client {
                 "in a container {} is the container itself: name an address of the host with --mirror",
                 wish.mirror.authority()
             )],
-            Self::Podman | Self::Crio | Self::Buildkit | Self::K3s | Self::Kaniko => Vec::new(),
+            Self::Podman => vec![
+                "for one user: --file ~/.config/containers/registries.conf.d/050-layby.conf"
+                    .to_owned(),
+            ],
+            Self::K3s => vec!["for rke2: --file /etc/rancher/rke2/registries.yaml".to_owned()],
+            Self::Crio | Self::Buildkit | Self::Kaniko => Vec::new(),
         }
     }
 }
