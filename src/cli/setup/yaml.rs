@@ -66,8 +66,13 @@ fn with(text: &str, path: &[&str], leaf: &Leaf<'_>) -> Result<String, Refusal> {
     }
     let (lines, place) = addition(&root, path, leaf)?;
     let changed = insert(text, &lines, &place);
-    match parse(&changed) {
-        Ok(Some(new)) if new == expected => Ok(changed),
+    proven(changed, &expected)
+}
+
+/// The text, if it reads as it should.
+fn proven(text: String, expected: &Node) -> Result<String, Refusal> {
+    match parse(&text) {
+        Ok(Some(new)) if new == *expected => Ok(text),
         _ => Err(Refusal::new(
             "it is written in a way that cannot be added to with certainty",
         )),
@@ -272,6 +277,9 @@ fn node<'a>(
                 let Some((event, span)) = next(events)? else {
                     break;
                 };
+                if entries.iter().any(|(other, _)| *other == key) {
+                    return Err(Refusal::new("it has one key twice"));
+                }
                 entries.push((key, node(events, event, span, depth + 1)?));
             }
             Content::Map(entries)
@@ -349,10 +357,20 @@ mod tests {
             ("a: 1\n---\nb: 1\n", "several"),
             ("- a\n", "no mapping"),
             ("a: [\n", "not valid YAML"),
+            ("mirrors: {}\nmirrors: {}\n", "twice"),
             ("a: \"\n", "not valid YAML"),
         ] {
             let refusal = merged(text).unwrap_err();
             assert!(refusal.why.contains(why), "{text}: {refusal:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_reads_as_something_else_is_never_given() {
+        let expected = parse("a: [b, c]\n").unwrap().unwrap();
+        assert!(proven("a:\n- b\n- \"c\"\n".to_owned(), &expected).is_ok());
+        for text in ["a: [c, b]\n", "a: [b]\n", "a: b c\n", "", "a: ["] {
+            assert!(proven(text.to_owned(), &expected).is_err(), "{text}");
         }
     }
 

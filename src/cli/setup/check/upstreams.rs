@@ -56,9 +56,9 @@ fn what(upstream: &Upstream) -> String {
 
 fn tell(upstream: &Upstream, probe: &Probe, report: &mut Report) {
     let what = what(upstream);
-    let way = match &probe.proxy {
-        Some(proxy) => format!("{} through the proxy {proxy}", probe.url),
-        None => probe.url.clone(),
+    let through = match &probe.proxy {
+        Some(proxy) => format!(" through the proxy {proxy}"),
+        None => String::new(),
     };
     let error = match &probe.outcome {
         Ok(access) => {
@@ -67,7 +67,7 @@ fn tell(upstream: &Upstream, probe: &Probe, report: &mut Report) {
                 Access::Anonymous => "answers, and is pulled from without a login",
                 Access::Accepted => "answers, and takes our login",
             };
-            return report.ok(what, format!("{way} {words}"));
+            return report.ok(what, format!("{}{through} {words}", probe.url));
         }
         Err(error) => error,
     };
@@ -81,13 +81,14 @@ fn tell(upstream: &Upstream, probe: &Probe, report: &mut Report) {
             "see whether that proxy lets it through; proxy = \"none\" in upstreams.\"{name}\" goes past it"
         ),
         Error::Unavailable { .. } => {
-            "see name server, route, firewall and certificates of this machine; what is cached is served meanwhile"
+            "see name server, route, firewall and certificates of this machine; what is cached is served meanwhile, and a \
+             registry that nobody wants is turned off with allow = []"
                 .to_owned()
         }
         // The message says what to set.
         _ => String::new(),
     };
-    report.fail(what, format!("{way}: {error}"), advice);
+    report.fail(what, format!("{error}{through}"), advice);
 }
 
 /// For all that is asked of one upstream.
