@@ -239,9 +239,10 @@ impl AtRest {
         config: &Config,
         environment: Environment,
     ) -> Result<Self, StartError> {
-        // Nobody is waiting for it to be read through.
+        // What a server does by itself is not for one that is gone in a moment.
         let mut config = config.clone();
         config.cache.scrub_interval = None;
+        config.warm.clear();
         let metrics = Arc::new(Metrics::default());
         let (tasks, store_tasks) = (Tasks::new(), Tasks::new());
         let parts = Parts::open(

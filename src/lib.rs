@@ -9,6 +9,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod flight;
+pub mod images;
 pub mod oci;
 pub mod proxy;
 pub mod runtime;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 /// Each part of `src/`, and the parts that it may import.
 const PARTS: &[(&str, &[&str])] = &[
     ("oci", &[]),
+    ("images", &[]),
     ("config", &["oci"]),
     ("telemetry", &["config"]),
     ("runtime", &["config", "telemetry"]),
@@ -64,6 +65,7 @@ const PARTS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "app",
+            "images",
             "server",
             "proxy",
             "flight",

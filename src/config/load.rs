@@ -13,7 +13,7 @@ use super::faults::{Faults, Wrong};
 use super::overrides::{Given, Overrides};
 use super::upstream::{self, Upstream, UpstreamName};
 use super::values::{address, host, network, path, yes_or_no};
-use super::{Admin, Cache, Config, Limits, Log, TagPolicy, TagRules, TlsListener, log};
+use super::{Admin, Cache, Config, Limits, Log, TagPolicy, TagRules, TlsListener, Warm, log};
 
 impl Config {
     /// The configuration of `file`, or the defaults without one, changed by `overrides`. The files that it names are
@@ -96,6 +96,7 @@ fn read(document: &Document<'_>, root: &Section<'_>, overrides: &Overrides) -> O
         catalog: root.flag("catalog").unwrap_or(true),
         admin: Admin::read(&root.section("admin")),
         cache: Cache::read(&root.section("cache"), &upstreams),
+        warm: warm(root, &upstreams),
         upstreams,
         tag_rules,
         limits: Limits::read(&root.section("limits")),
@@ -168,6 +169,14 @@ fn default_upstream(root: &Section<'_>, upstreams: &[Arc<Upstream>]) -> Option<U
         root.text("default_upstream", known)
             .or_else(|| known("docker.io").ok())
     }
+}
+
+fn warm(root: &Section<'_>, upstreams: &[Arc<Upstream>]) -> Vec<Warm> {
+    let tables = root.tables("warm");
+    tables
+        .iter()
+        .map(|table| Warm::read(table, upstreams))
+        .collect()
 }
 
 /// The data directory when nobody names one.

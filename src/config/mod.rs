@@ -25,6 +25,7 @@ mod tags;
 mod tls;
 mod upstream;
 mod values;
+mod warm;
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub use tls::TlsListener;
 pub use upstream::{
     CredentialSource, HostPort, ProxyChoice, RepositoryFilter, Upstream, UpstreamName, UpstreamUrl,
 };
+pub use warm::Warm;
 
 /// Everything that an operator may decide, checked.
 #[derive(Debug, Clone)]
@@ -76,6 +78,8 @@ pub struct Config {
     pub limits: Limits,
     /// Logs.
     pub log: Log,
+    /// Images that are brought at intervals.
+    pub warm: Vec<Warm>,
 }
 
 impl Config {

@@ -27,7 +27,7 @@ pub use media_type::MediaType;
 pub use name::{NameError, RepoName};
 pub use platform::{Choice, PlatformError, PlatformName, Platforms};
 pub use range::{ContentRange, ContentRangeError, Multipart, RangeSpec, Ranges};
-pub use reference::{Reference, ReferenceError, Tag, TagError};
+pub use reference::{Reference, ReferenceError, Tag, TagError, split_image};
 pub use referrers::ReferrersIndex;
 pub use route::{Route, RouteError, TagsQuery, Target};
 pub use tag_list::{TagList, page};

@@ -111,6 +111,23 @@ impl fmt::Display for Reference {
     }
 }
 
+/// Splits the name of an image as people write it: the text before, and the one behind the mark of a tag or a digest. Of `name:tag@digest`, the digest counts.
+pub fn split_image(text: &str) -> (&str, Option<&str>) {
+    let (text, digest) = match text.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (text, None),
+    };
+    let last = text.rfind('/').map_or(0, |slash| slash + 1);
+    let colon = text.get(last..).and_then(|last| last.rfind(':'));
+    match colon {
+        Some(colon) => {
+            let (name, tag) = text.split_at(last + colon);
+            (name, digest.or(tag.strip_prefix(':')))
+        }
+        None => (text, digest),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

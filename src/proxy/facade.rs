@@ -24,7 +24,7 @@ use super::manifests::Manifests;
 use super::membership::Membership;
 use super::retention::Retention;
 use super::tags::Tags;
-use super::warm::{Means, Warmer};
+use super::warm::{Means, Warmer, start_schedule};
 use super::{
     BlobAnswer, BlobUse, CatalogPage, Error, ListAnswer, ManifestAnswer, Place, SelectError,
     Selected, Selector,
@@ -108,7 +108,9 @@ impl Proxy {
             blobs: Arc::clone(&blobs),
             retention: Arc::clone(&retention),
         };
-        keeper.warms_with(Arc::new(Warmer::new(config, means)));
+        let warmer = Arc::new(Warmer::new(config, means));
+        start_schedule(&warmer, &config.warm);
+        keeper.warms_with(warmer);
         Ok(Self {
             retention,
             tags,

@@ -12,7 +12,8 @@ const EVERY: Duration = Duration::from_secs(10);
 
 /// Writes a line when an image begins and when it ends, and one about the whole now and then.
 pub(super) struct Lines {
-    dry_run: bool,
+    /// Whether only ends and troubles are worth a line.
+    is_quiet: bool,
     last: Instant,
     last_bytes: u64,
 }
@@ -20,9 +21,17 @@ pub(super) struct Lines {
 impl Lines {
     pub(super) fn new(dry_run: bool) -> Self {
         Self {
-            dry_run,
+            is_quiet: dry_run,
             last: Instant::now(),
             last_bytes: 0,
+        }
+    }
+
+    /// Lines beside something else that shows what is under way.
+    pub(super) fn quiet() -> Self {
+        Self {
+            is_quiet: true,
+            ..Self::new(true)
         }
     }
 
@@ -32,9 +41,10 @@ impl Lines {
         }
     }
 
-    fn line(&mut self, event: &WarmEvent) -> Option<String> {
+    /// The line that an event is worth.
+    pub(super) fn line(&mut self, event: &WarmEvent) -> Option<String> {
         match event {
-            WarmEvent::Begun { .. } if self.dry_run => None,
+            WarmEvent::Begun { .. } | WarmEvent::Progress(_) if self.is_quiet => None,
             WarmEvent::Begun { image } => Some(format!("{image}: begun")),
             WarmEvent::Retry {
                 image,
@@ -75,5 +85,36 @@ impl Lines {
             size(progress.of_bytes),
             size(rate)
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_is_told_of_now_and_then_only() {
+        let mut lines = Lines::new(false);
+        let progress = WarmEvent::Progress(WarmProgress {
+            images: 1,
+            of_images: 3,
+            bytes: 3 << 20,
+            fetched_bytes: 2 << 20,
+            of_bytes: 8 << 20,
+            under_way: Vec::new(),
+        });
+        assert_eq!(lines.line(&progress), None);
+        let Some(before) = lines.last.checked_sub(Duration::from_secs(16)) else {
+            return;
+        };
+        lines.last = before;
+        let told = lines.line(&progress);
+        let told = told.as_deref().and_then(|line| line.split_once(", "));
+        let Some(("1 of 3 images", rest)) = told else {
+            panic!("{told:?}")
+        };
+        assert!(rest.starts_with("3.0 MiB of 8.0 MiB here, 1"), "{rest}");
+        assert_eq!(lines.line(&progress), None);
+        assert_eq!(Lines::quiet().line(&progress), None);
     }
 }

@@ -1,19 +1,25 @@
 //! `layby warm`.
 
+mod bars;
 mod lines;
 mod show;
+mod sources;
 
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use futures_util::StreamExt as _;
 
+use super::MISUSE;
 use super::admin::{AdminArgs, Failure, Output};
 use crate::oci::PlatformName;
 use crate::proxy::admin::{AdminError, Administration};
 use crate::proxy::warm::model::{WarmEvent, WarmReport, WarmRequest};
 
+use bars::Bars;
 use lines::Lines;
 use show::summary;
+use sources::Sources;
 
 /// Brings images into the cache before they are asked for: through the server that uses the data directory, or straight
 /// into it where none does.
@@ -26,8 +32,10 @@ pub struct Warm {
     #[command(flatten)]
     admin: AdminArgs,
     /// Images, as docker names them: alpine:3.20, ghcr.io/org/app@sha256:…; without a tag, latest
-    #[arg(value_name = "IMAGE", required = true)]
+    #[arg(value_name = "IMAGE", required_unless_present = "files")]
     images: Vec<String>,
+    #[command(flatten)]
+    sources: Sources,
     /// Platforms to bring, separated by commas, or all [default: this machine's]
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     platform: Vec<String>,
@@ -55,12 +63,25 @@ impl Warm {
     pub fn run(self) -> ExitCode {
         let Self {
             admin,
-            images,
+            mut images,
+            sources,
             platform,
             referrers,
             dry_run,
             jobs,
         } = self;
+        match sources.read(platform.first().map(String::as_str)) {
+            Ok((named, notes)) => {
+                images.extend(named);
+                for note in notes {
+                    eprintln!("{note}");
+                }
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::from(MISUSE);
+            }
+        }
         let platforms = if platform.is_empty() {
             vec![PlatformName::of_this_machine().to_string()]
         } else {
@@ -86,14 +107,14 @@ async fn warm(
 ) -> Result<ExitCode, Failure> {
     let dry_run = request.dry_run;
     let mut events = administration.warm(request).await?;
-    let mut lines = Lines::new(dry_run);
+    let mut shown = Shown::new(output, dry_run);
     let mut failed = Vec::new();
     while let Some(event) = events.next().await {
         let event = event?;
-        if output.json {
-            output.text(&(output.json_of(&event)? + "\n"))?;
-        } else {
-            lines.event(&event);
+        match &mut shown {
+            Shown::Json => output.text(&(output.json_of(&event)? + "\n"))?,
+            Shown::Bars(bars) => bars.event(&event),
+            Shown::Lines(lines) => lines.event(&event),
         }
         match event {
             WarmEvent::Ended(image) if !image.problems.is_empty() => failed.push(image),
@@ -108,6 +129,28 @@ async fn warm(
         }
     }
     Err(AdminError::Unreachable("it ended without a result; see Layby's log".to_owned()).into())
+}
+
+/// How it is shown what goes on.
+enum Shown {
+    /// Each event as it is.
+    Json,
+    /// For who looks on.
+    Bars(Box<Bars>),
+    /// For logs.
+    Lines(Lines),
+}
+
+impl Shown {
+    fn new(output: &Output, dry_run: bool) -> Self {
+        if output.json {
+            Self::Json
+        } else if io::stderr().is_terminal() {
+            Self::Bars(Box::new(Bars::new()))
+        } else {
+            Self::Lines(Lines::new(dry_run))
+        }
+    }
 }
 
 fn status(report: &WarmReport) -> ExitCode {

@@ -6,6 +6,7 @@ mod given;
 mod listen;
 mod reference;
 mod upstreams;
+mod warm;
 mod whole;
 
 use std::net::SocketAddr;

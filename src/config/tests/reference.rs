@@ -41,7 +41,11 @@ fn the_reference_names_every_key() {
                 .into_iter()
                 .flat_map(|table| match part {
                     "*" => table.values().flat_map(items).collect(),
-                    part => table.get(part).into_iter().collect::<Vec<_>>(),
+                    part => table
+                        .get(part)
+                        .into_iter()
+                        .flat_map(items)
+                        .collect::<Vec<_>>(),
                 })
                 .filter_map(toml::Value::as_table)
                 .collect();
@@ -57,6 +61,7 @@ fn the_reference_names_every_key() {
         ("cache", "[cache]"),
         ("limits", "[limits]"),
         ("log", "[log]"),
+        ("warm", "[[warm]]"),
         ("upstreams.*", "[upstreams.x]"),
     ] {
         // The fault of a key that is like no other lists those that there are.

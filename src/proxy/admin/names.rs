@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::config::{Config, ImagePattern, Pin, UpstreamName};
-use crate::oci::{Reference, RepoName, Tag, Target};
+use crate::oci::{Reference, RepoName, Tag, Target, split_image};
 use crate::proxy::{Place, SelectError, Selector};
 
 use super::AdminError;
@@ -55,7 +55,7 @@ impl FromStr for ImageName {
                 "{text:?} is not the whole name of an image; write upstream/repository:tag or upstream/repository@digest"
             ))
         };
-        let (name, reference) = split(text);
+        let (name, reference) = split_image(text);
         let reference = reference.ok_or_else(wrong)?.parse().map_err(|_| wrong())?;
         let place = place(name).ok_or_else(wrong)?;
         Ok(Self { place, reference })
@@ -116,7 +116,7 @@ impl Names {
         let wrong = |why: &dyn fmt::Display| {
             AdminError::Invalid(format!("{text:?} is not the name of an image: {why}"))
         };
-        let (name, reference) = split(text);
+        let (name, reference) = split_image(text);
         let reference = match reference {
             Some(reference) => reference
                 .parse::<Reference>()
@@ -162,23 +162,6 @@ impl Names {
             }
         }
         Ok(target)
-    }
-}
-
-/// The text before, and the one behind the mark of a tag or a digest. Of `name:tag@digest`, the digest counts.
-fn split(text: &str) -> (&str, Option<&str>) {
-    let (text, digest) = match text.split_once('@') {
-        Some((name, digest)) => (name, Some(digest)),
-        None => (text, None),
-    };
-    let last = text.rfind('/').map_or(0, |slash| slash + 1);
-    let colon = text.get(last..).and_then(|last| last.rfind(':'));
-    match colon {
-        Some(colon) => {
-            let (name, tag) = text.split_at(last + colon);
-            (name, digest.or(tag.strip_prefix(':')))
-        }
-        None => (text, digest),
     }
 }
 

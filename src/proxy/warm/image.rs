@@ -1,6 +1,6 @@
 //! One image of a run: where it points, what its platforms need, and that all of it is here.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::oci::{Digest, ManifestInfo, ManifestKind, Platforms, Reference};
@@ -23,6 +23,7 @@ const MOST_PARTS: usize = 16_384;
 pub(super) struct Plan {
     /// All parts, manifests first.
     pub(super) parts: Vec<Arc<Part>>,
+    seen: HashSet<Digest>,
     /// The manifests among them that something may refer to.
     pub(super) subjects: Vec<Digest>,
     pub(super) problems: Vec<WarmProblem>,
@@ -31,7 +32,12 @@ pub(super) struct Plan {
 
 impl Plan {
     fn has(&self, digest: &Digest) -> bool {
-        self.parts.iter().any(|part| part.digest == *digest)
+        self.seen.contains(digest)
+    }
+
+    fn note(&mut self, part: Arc<Part>) {
+        self.seen.insert(part.digest.clone());
+        self.parts.push(part);
     }
 
     pub(super) fn problem(&mut self, part: &str, reason: &str, message: String) {
@@ -59,7 +65,7 @@ impl Run {
 
     async fn bring_image(&self, text: &str, name: &ImageName, plan: &mut Plan) -> Option<Digest> {
         let place = &name.place;
-        let top = match self.top(text, name).await {
+        let top = match self.find(text, place, &name.reference).await {
             Ok(top) => top,
             Err(problem) => {
                 plan.problems.push(problem);
@@ -100,15 +106,6 @@ impl Run {
         Some(digest)
     }
 
-    /// The manifest that the name stands for, on disk.
-    async fn top(&self, text: &str, name: &ImageName) -> Result<Found, WarmProblem> {
-        let (place, reference) = (&name.place, &name.reference);
-        let found = self.find(text, place, reference).await?;
-        let answer = found.0.answer(found.1, None);
-        self.warmer.retention.answered(place, reference, &answer);
-        Ok(found)
-    }
-
     /// A manifest, asked of the upstream where a tag is to be followed or nothing is here; on disk when this returns.
     pub(super) async fn find(
         &self,
@@ -139,7 +136,11 @@ impl Run {
             reason: "store".to_owned(),
             message: format!("it cannot be stored: {error}; check the disk"),
         })?;
-        warmer.retention.sent(&found.0.answer(found.1, None));
+        let answer = found.0.answer(found.1, None);
+        warmer.retention.answered(place, reference, &answer);
+        if !self.order.dry_run {
+            warmer.retention.sent(&answer);
+        }
         Ok(found)
     }
 
@@ -207,7 +208,7 @@ impl Run {
             self.parts.brought(&part, brought);
         }
         plan.subjects.push(held.digest.clone());
-        plan.parts.push(part);
+        plan.note(part);
     }
 
     fn note_blobs(&self, place: &Place, info: &ManifestInfo, plan: &mut Plan) {
@@ -218,7 +219,7 @@ impl Run {
             }
             let is_optional = blob.digest.as_str() == EMPTY;
             let part = self.parts.get(place, &blob.digest, blob.size, is_optional);
-            plan.parts.push(part);
+            plan.note(part);
         }
     }
 
@@ -259,6 +260,19 @@ fn warmed(text: &str, digest: Option<Digest>, plan: Plan) -> Warmed {
     } else {
         WarmOutcome::Here
     };
+    let mut problems = plan.problems;
+    if let Some(more) = problems
+        .len()
+        .checked_sub(MOST_PROBLEMS)
+        .filter(|more| *more > 0)
+    {
+        problems.truncate(MOST_PROBLEMS);
+        problems.push(WarmProblem {
+            part: text.to_owned(),
+            reason: "too_many".to_owned(),
+            message: format!("{more} more of its parts are not here"),
+        });
+    }
     let told = WarmedImage {
         image: text.to_owned(),
         outcome,
@@ -267,7 +281,7 @@ fn warmed(text: &str, digest: Option<Digest>, plan: Plan) -> Warmed {
         here_bytes: here,
         fetched_bytes: fetched,
         referrers: plan.referrers,
-        problems: plan.problems,
+        problems,
     };
     Warmed {
         told,
@@ -297,5 +311,7 @@ fn written(info: &ManifestInfo) -> String {
     names.join(", ")
 }
 
+/// Problems of an image that are told one by one.
+const MOST_PROBLEMS: usize = 100;
 /// Platforms in a message.
 const MOST_NAMED: usize = 24;

@@ -9,6 +9,7 @@ pub mod model;
 mod part;
 mod referrers;
 mod run;
+mod schedule;
 mod tries;
 
 use std::collections::HashSet;
@@ -16,7 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::stream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::config::Config;
 use crate::oci::{PlatformName, Platforms};
@@ -31,6 +32,7 @@ use super::tags::Tags;
 
 use model::{WarmEvent, WarmRequest};
 use run::{Order, Run};
+pub(super) use schedule::start as start_schedule;
 
 /// Brings images into the cache.
 pub(super) struct Warmer {
@@ -63,6 +65,8 @@ impl fmt::Debug for Warmer {
 
 /// Most images of one request.
 const MOST_IMAGES: usize = 10_000;
+/// Longest name of an image, its registry and digest included.
+const LONGEST_NAME: usize = 1024;
 /// Most blobs that one run fetches at once.
 const MOST_JOBS: u32 = 64;
 /// Blobs that a run fetches at once where nobody says how many.
@@ -99,15 +103,6 @@ impl Warmer {
         self: &Arc<Self>,
         request: WarmRequest,
     ) -> Result<Events<WarmEvent>, AdminError> {
-        let events = self.start(self.order(request)?)?;
-        Ok(Box::pin(stream::unfold(events, |mut events| async {
-            let event = events.recv().await?;
-            Some((Ok(event), events))
-        })))
-    }
-
-    /// Has a run go on as a task of its own.
-    fn start(self: &Arc<Self>, order: Order) -> Result<mpsc::Receiver<WarmEvent>, AdminError> {
         if self.ctx.offline {
             return Err(AdminError::Invalid(
                 "offline is set: no upstream is asked, so nothing can be warmed; turn offline off, or bring images with \
@@ -115,15 +110,28 @@ impl Warmer {
                     .to_owned(),
             ));
         }
+        let order = self.order(request)?;
         let turn = Arc::clone(&self.runs).try_acquire_owned();
-        let turn = turn.map_err(|_| AdminError::Busy)?;
+        let events = self.start(order, turn.map_err(|_| AdminError::Busy)?);
+        Ok(Box::pin(stream::unfold(events, |mut events| async {
+            let event = events.recv().await?;
+            Some((Ok(event), events))
+        })))
+    }
+
+    /// Has a run go on as a task of its own.
+    fn start(
+        self: &Arc<Self>,
+        order: Order,
+        turn: OwnedSemaphorePermit,
+    ) -> mpsc::Receiver<WarmEvent> {
         let (sender, events) = mpsc::channel(EVENTS);
         let run = Run::new(Arc::clone(self), order, sender);
         self.ctx.tasks.spawn_until_stop(async move {
             run.go().await;
             drop(turn);
         });
-        Ok(events)
+        events
     }
 
     /// What is asked for, if it can be understood. What is wrong with a single image is told when its turn comes.
@@ -145,6 +153,10 @@ impl Warmer {
                 "{count} images are too many at once; name {MOST_IMAGES} at most"
             ));
         }
+        if let Some(long) = images.iter().find(|image| image.len() > LONGEST_NAME) {
+            let start: String = long.chars().take(64).collect();
+            return wrong(format!("{start:?}… is too long for the name of an image"));
+        }
         let jobs = jobs.unwrap_or(JOBS);
         if jobs == 0 || jobs > MOST_JOBS {
             return wrong(format!(
@@ -152,18 +164,25 @@ impl Warmer {
             ));
         }
         let platforms = read_platforms(&platforms)?;
-        let mut seen = HashSet::new();
-        let unlike = |text: &String| match self.names.to_pull(text) {
-            Ok(name) => seen.insert(name.to_string()),
-            Err(_) => seen.insert(text.clone()),
-        };
         Ok(Order {
-            images: images.into_iter().filter(unlike).collect(),
+            images: self.unlike(images),
             platforms,
             referrers,
             dry_run,
             jobs: usize::try_from(jobs).unwrap_or(1),
         })
+    }
+}
+
+impl Warmer {
+    /// These images, each once, by whatever names.
+    fn unlike(&self, images: Vec<String>) -> Vec<String> {
+        let mut seen = HashSet::new();
+        let is_new = |text: &String| match self.names.to_pull(text) {
+            Ok(name) => seen.insert(name.to_string()),
+            Err(_) => seen.insert(text.clone()),
+        };
+        images.into_iter().filter(is_new).collect()
     }
 }
 

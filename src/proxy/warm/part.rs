@@ -25,6 +25,8 @@ pub(super) struct Part {
     pub(super) is_optional: bool,
     /// Bytes that are here.
     landed: AtomicU64,
+    /// Held by whoever brings this content, for whatever repository: the others would only wait for the same fetch.
+    pub(super) lane: Arc<tokio::sync::Mutex<()>>,
     /// What came of it.
     pub(super) fate: OnceCell<Result<Brought, WarmProblem>>,
 }
@@ -37,8 +39,9 @@ pub(super) struct Parts {
     counted: Mutex<HashMap<Digest, Counted>>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 struct Counted {
+    lane: Arc<tokio::sync::Mutex<()>>,
     size: u64,
     landed: u64,
     /// Whether nothing of it had to be fetched.
@@ -70,26 +73,25 @@ impl Parts {
         is_optional: bool,
     ) -> Arc<Part> {
         let mut all = self.all.lock();
-        let part = match all.entry((place.clone(), digest.clone())) {
+        let vacant = match all.entry((place.clone(), digest.clone())) {
             Entry::Occupied(known) => return Arc::clone(known.get()),
-            Entry::Vacant(vacant) => {
-                let part = Part {
-                    place: place.clone(),
-                    digest: digest.clone(),
-                    size,
-                    is_optional,
-                    landed: AtomicU64::new(0),
-                    fate: OnceCell::new(),
-                };
-                Arc::clone(vacant.insert(Arc::new(part)))
-            }
+            Entry::Vacant(vacant) => vacant,
         };
+        let mut counted = self.counted.lock();
+        let counted = counted.entry(digest.clone()).or_default();
         if !is_optional {
-            let mut counted = self.counted.lock();
-            let counted = counted.entry(digest.clone()).or_default();
             counted.size = counted.size.max(size);
         }
-        part
+        let part = Part {
+            place: place.clone(),
+            digest: digest.clone(),
+            size,
+            is_optional,
+            landed: AtomicU64::new(0),
+            lane: Arc::clone(&counted.lane),
+            fate: OnceCell::new(),
+        };
+        Arc::clone(vacant.insert(Arc::new(part)))
     }
 
     /// So many bytes of a part that is being fetched are here.

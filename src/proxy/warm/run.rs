@@ -15,6 +15,7 @@ use crate::flight::ports::BoxFuture;
 use crate::oci::Platforms;
 use crate::proxy::blobs::{Brought, Unkept};
 use crate::store::RefKind;
+use crate::telemetry::Counted;
 use crate::upstream::Call;
 
 use super::Warmer;
@@ -75,6 +76,7 @@ impl Run {
 
     /// Brings all images; ends early when nobody listens any more.
     pub(super) async fn go(self) {
+        let _running = Counted::by(&self.warmer.ctx.metrics.warm.running);
         tokio::select! {
             biased;
             () = self.events.closed() => {}
@@ -120,9 +122,26 @@ impl Run {
         report.bytes = sums.bytes;
         report.fetched_bytes = sums.fetched;
         report.here_bytes = sums.landed.saturating_sub(sums.fetched);
+        self.count(&report);
         report.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.tell(WarmEvent::Progress(self.progress(through))).await;
         self.tell(WarmEvent::Done(report)).await;
+    }
+
+    fn count(&self, report: &WarmReport) {
+        if report.dry_run {
+            return;
+        }
+        let metrics = &self.warmer.ctx.metrics.warm;
+        for (outcome, count) in [
+            (WarmOutcome::Fetched, report.fetched),
+            (WarmOutcome::Here, report.here),
+            (WarmOutcome::Failed, report.failed),
+        ] {
+            metrics.images(outcome.as_str(), count);
+        }
+        metrics.run(report.failed == 0);
+        metrics.bytes.inc_by(report.fetched_bytes);
     }
 
     async fn one(&self, image: String) -> Warmed {
@@ -217,6 +236,7 @@ impl Run {
     /// Brings a blob, unless another image has or does.
     async fn bring(&self, image: &str, part: &Part) {
         let work = || async {
+            let _lane = part.lane.lock().await;
             let Ok(_place) = self.blobs.acquire().await else {
                 return Ok(Brought::Here);
             };

@@ -79,3 +79,60 @@ pub(super) fn problem(part: &str, error: &Unkept) -> WarmProblem {
         message,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::{BypassReason, What};
+
+    fn limited(retry_after: Option<u64>) -> Unkept {
+        let error = upstream::Error::RateLimited {
+            retry_after: retry_after.map(Duration::from_secs),
+            message: "slowly".to_owned(),
+        };
+        Unkept::Error(error.into())
+    }
+
+    fn of(error: upstream::Error) -> Unkept {
+        Unkept::Error(error.into())
+    }
+
+    #[test]
+    fn what_an_upstream_asks_for_is_waited_as_long_as_that_is_bearable() {
+        assert_eq!(
+            Tries::new().failed(&limited(Some(90))),
+            Some(Duration::from_secs(90))
+        );
+        assert_eq!(Tries::new().failed(&limited(Some(0))), Some(AT_LEAST));
+        assert!(Tries::new().failed(&limited(None)) >= Some(AT_LEAST));
+        assert_eq!(Tries::new().failed(&limited(Some(301))), None);
+        let told = problem("v1", &limited(Some(301))).message;
+        assert!(told.contains("301 s"), "{told}");
+    }
+
+    #[test]
+    fn tries_come_to_an_end_and_what_another_would_not_mend_has_none() {
+        let message = || "no".to_owned();
+        let mut tries = Tries::new();
+        let broken = of(upstream::Error::Unavailable { message: message() });
+        let count = std::iter::from_fn(|| tries.failed(&broken))
+            .take(99)
+            .count();
+        assert_eq!(count, TRIES as usize);
+        let corrupt = of(upstream::Error::Corrupt { message: message() });
+        let mut tries = Tries::new();
+        assert!(tries.failed(&corrupt).is_some());
+        assert!(tries.failed(&corrupt).is_none());
+        let what = What::Manifest;
+        let absent = Error::NotFound {
+            what,
+            message: message(),
+        };
+        for error in [
+            Unkept::Error(absent),
+            Unkept::Uncached(BypassReason::NoRoom),
+        ] {
+            assert_eq!(Tries::new().failed(&error), None);
+        }
+    }
+}

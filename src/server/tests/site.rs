@@ -38,6 +38,7 @@ pub(super) fn config() -> Config {
         admin: Admin { listen: Some(any) },
         upstreams: vec![],
         tag_rules: Arc::default(),
+        warm: Vec::new(),
         cache: Cache {
             max_size: None,
             min_free: MinFree::Bytes(0),

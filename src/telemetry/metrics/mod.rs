@@ -7,6 +7,7 @@ mod downstream;
 mod flight;
 mod process;
 mod upstream;
+mod warm;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub use downstream::DownstreamMetrics;
 pub use flight::FlightMetrics;
 pub use process::ProcessMetrics;
 pub use upstream::UpstreamMetrics;
+pub use warm::WarmMetrics;
 
 /// All metrics of one instance.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Metrics {
     pub flight: FlightMetrics,
     /// What is on disk.
     pub cache: CacheMetrics,
+    /// What was brought before anybody asked for it.
+    pub warm: WarmMetrics,
     /// What the process itself holds.
     pub process: ProcessMetrics,
     /// What outlives a restart; fed by the other families.
@@ -48,6 +52,7 @@ impl Default for Metrics {
             upstream: UpstreamMetrics::register(&mut registry, Arc::clone(&tally)),
             flight: FlightMetrics::register(&mut registry),
             cache: CacheMetrics::register(&mut registry),
+            warm: WarmMetrics::register(&mut registry),
             process: ProcessMetrics::register(&mut registry),
             tally,
             registry,
@@ -110,6 +115,8 @@ mod tests {
         metrics.cache.stale_served("docker.io", "unreachable");
         metrics.cache.bypassed("too_large");
         metrics.cache.evicted("size", 1);
+        metrics.warm.images("fetched", 1);
+        metrics.warm.run(true);
         let text = metrics.render();
         for name in [
             "requests_total{",
@@ -139,6 +146,10 @@ mod tests {
             "upstream_ratelimit_limit{",
             "upstream_ratelimit_remaining{",
             "upstream_held{",
+            "warm_images_total{",
+            "warm_runs_total{",
+            "warm_bytes_total ",
+            "warm_running ",
         ] {
             assert!(
                 text.contains(&format!("\nlayby_{name}")),

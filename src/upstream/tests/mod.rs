@@ -92,6 +92,7 @@ fn bare_config() -> Config {
         admin: config::Admin { listen: None },
         upstreams: Vec::new(),
         tag_rules: Arc::default(),
+        warm: Vec::new(),
         cache: config::Cache {
             max_size: None,
             min_free: config::MinFree::Bytes(0),

@@ -1,7 +1,10 @@
 //! Bringing images into the cache before they are asked for.
 
+mod choice;
 mod flaky;
+mod progress;
 mod rest;
+mod scheduled;
 
 use std::path::PathBuf;
 

@@ -1,5 +1,6 @@
 mod again;
 mod first;
+mod newest;
 mod rules;
 mod slow_disk;
 mod stale;
