@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,13 +10,13 @@ use tokio::time::Instant;
 
 use super::bypass::{Bypass, Supply};
 use super::content::FlightContent;
-use super::{BlobService, Sizes, Sources};
+use super::{BlobService, Brought, Sizes, Sources, Unkept};
 use crate::flight::ports::{Blobs, Chunk, Pace, Source, StageId};
 use crate::flight::testing::{Fault, MemoryBlobs, Origin, OriginSource};
 use crate::flight::{Flights, Head, Key, Opened, Wanted, Wish};
 use crate::oci::{Digest, range};
 use crate::proxy::testing::{self, call, ubuntu};
-use crate::proxy::{BlobContent, BlobReader, BlobUse, BrokenBody, Error, Place};
+use crate::proxy::{BlobContent, BlobReader, BlobUse, BrokenBody, BypassReason, Error, Place};
 use crate::runtime::Tasks;
 use crate::telemetry::Metrics;
 use crate::upstream::Call;
@@ -351,4 +351,54 @@ async fn a_size_that_the_upstream_contradicts_is_forgotten() {
         assert_eq!(asked.last(), Some(&Some(2 * LEN - 100..2 * LEN)));
         assert_eq!(service.sizes.0.contains_key(&key), is_believed, "{why}");
     }
+}
+
+#[tokio::test]
+async fn what_is_brought_is_there_once_it_is_committed_and_not_before() {
+    let world = World::new();
+    world.blobs.commits.forget_permits(1000);
+    let (service, landed) = (Arc::new(world.service().await), Arc::new(AtomicU64::new(0)));
+    let (bringer, told, digest) = (
+        Arc::clone(&service),
+        Arc::clone(&landed),
+        world.key().digest,
+    );
+    let bringing = testing::client(async move {
+        let tell = |bytes| told.store(bytes, Ordering::SeqCst);
+        bringer.bring(&ubuntu(), &digest, &call(), tell).await
+    });
+    while landed.load(Ordering::SeqCst) < LEN {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    testing::turns().await;
+    assert!(!bringing.is_finished(), "all bytes are there, and no blob");
+    world.blobs.commits.add_permits(1);
+    assert_eq!(bringing.await.unwrap().unwrap(), Brought::Fetched);
+    let digest = world.key().digest;
+    assert!(world.blobs.blobs.lock().contains_key(&digest));
+    let again = service.bring(&ubuntu(), &digest, &call(), |_| {}).await;
+    assert_eq!(again.unwrap(), Brought::Here);
+    assert_eq!(world.origin.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_committed_or_has_no_room_is_not_brought() {
+    let world = World::new();
+    world.blobs.commits.close();
+    let (service, digest) = (world.service().await, world.key().digest);
+    let failed = service.bring(&ubuntu(), &digest, &call(), |_| {}).await;
+    assert!(matches!(failed, Err(Unkept::Error(Error::Stopping))));
+    let world = World::new();
+    world.blobs.full.store(true, Ordering::SeqCst);
+    let (service, digest) = (world.service().await, world.key().digest);
+    let failed = service.bring(&ubuntu(), &digest, &call(), |_| {}).await;
+    assert!(matches!(
+        failed,
+        Err(Unkept::Uncached(BypassReason::NoRoom))
+    ));
+    assert_eq!(
+        *world.origin.paces.lock(),
+        [Pace::Stored],
+        "nobody reads it past the store"
+    );
 }
