@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 const PARTS: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("images", &[]),
+    ("bundle", &["oci"]),
     ("config", &["oci"]),
     ("telemetry", &["config"]),
     ("runtime", &["config", "telemetry"]),
@@ -25,6 +26,7 @@ const PARTS: &[(&str, &[&str])] = &[
     (
         "proxy",
         &[
+            "bundle",
             "flight",
             "store",
             "upstream",
@@ -50,6 +52,7 @@ const PARTS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "bundle",
             "server",
             "proxy",
             "flight",
@@ -64,6 +67,7 @@ const PARTS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "bundle",
             "app",
             "images",
             "server",

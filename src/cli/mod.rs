@@ -12,8 +12,10 @@ use crate::config::{Config, Faults, Given, Overrides};
 mod admin;
 mod check_config;
 mod completions;
+mod export;
 mod gc;
 mod healthcheck;
+mod import;
 mod ls;
 mod man;
 mod pin;
@@ -30,8 +32,10 @@ mod warm;
 
 pub use check_config::CheckConfig;
 pub use completions::Completions;
+pub use export::Export;
 pub use gc::Gc;
 pub use healthcheck::Healthcheck;
+pub use import::Import;
 pub use ls::Ls;
 pub use man::Man;
 pub use pin::Pin;
@@ -89,6 +93,10 @@ pub enum Command {
     Unpin(Unpin),
     /// Has upstreams asked about tags at their next use.
     Refresh(Refresh),
+    /// Writes images to a file, to be carried elsewhere.
+    Export(Export),
+    /// Takes images in from a file.
+    Import(Import),
     /// Reads everything and compares it with what it should be.
     Verify(Verify),
     /// Brings images into the cache before they are asked for.
@@ -115,6 +123,8 @@ impl Command {
             Self::Pin(command) => command.run(),
             Self::Unpin(command) => command.run(),
             Self::Refresh(command) => command.run(),
+            Self::Export(command) => command.run(),
+            Self::Import(command) => command.run(),
             Self::Verify(command) => command.run(),
             Self::Warm(command) => command.run(),
             Self::Completions(command) => command.run(),
@@ -242,6 +252,11 @@ mod tests {
             "layby pin alpine",
             "layby unpin alpine",
             "layby refresh alpine",
+            "layby export -o images.tar.zst alpine docker.io/org/app:*",
+            "layby export --output - --all --format tar.zst",
+            "layby export -o dir/ --pinned -f list -f - --since old.tar --list new.list",
+            "layby import images.tar.zst",
+            "layby import - --as ghcr.io/org/app:v1 --no-pin --json",
             "layby verify",
             "layby verify alpine",
             "layby setup containerd --mirror http://layby:5000 --registry ghcr.io --registry quay.io --write --dry-run",

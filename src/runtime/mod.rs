@@ -4,6 +4,7 @@
 
 mod clock;
 mod notify;
+mod pipe;
 mod pool;
 mod readiness;
 mod signals;
@@ -11,6 +12,7 @@ mod tasks;
 
 pub use clock::Clock;
 pub use notify::Notifier;
+pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use pool::Pool;
 pub use readiness::{Latch, Readiness};
 pub use signals::Signals;

@@ -33,16 +33,16 @@ pub(super) enum Payload {
     Memory(Bytes),
     /// From a blob.
     Blob(BlobSender, Option<u64>),
-    /// Piece by piece, as it comes about.
-    Stream(Pieces),
+    /// Piece by piece, as it comes about; `None`: not known how many bytes.
+    Stream(Pieces, Option<u64>),
 }
 
 impl Payload {
     fn len(&self) -> Option<u64> {
         match self {
-            Self::None | Self::Stream(_) => None,
+            Self::None => None,
             Self::Memory(bytes) => Some(bytes.len() as u64),
-            Self::Unsent(len) | Self::Blob(_, len) => *len,
+            Self::Unsent(len) | Self::Blob(_, len) | Self::Stream(_, len) => *len,
         }
     }
 }
@@ -156,7 +156,7 @@ impl Answer {
             Payload::None | Payload::Unsent(_) => ResponseBody::empty(),
             Payload::Memory(bytes) => ResponseBody::memory(bytes),
             Payload::Blob(sender, len) => ResponseBody::stream(sender.into_pieces(), len),
-            Payload::Stream(pieces) => ResponseBody::stream(pieces, None),
+            Payload::Stream(pieces, len) => ResponseBody::stream(pieces, len),
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;

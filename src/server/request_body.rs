@@ -9,7 +9,7 @@ use futures_util::stream;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
-use crate::proxy::admin::{AdminError, Upload};
+use crate::proxy::admin::{AdminError, Archive};
 
 /// The body of a request, which nobody has to read.
 pub(super) struct RequestBody(Incoming);
@@ -51,8 +51,7 @@ impl RequestBody {
     }
 
     /// Piece by piece, as fast as it is read.
-    #[expect(dead_code, reason = "for operations that take archives")]
-    pub(super) fn into_upload(self) -> Upload {
+    pub(super) fn into_archive(self) -> Archive {
         let len = self.len();
         let pieces = stream::unfold(Some(self), async |body| {
             let mut body = body?;
@@ -61,7 +60,7 @@ impl RequestBody {
                 Err(error) => Some((Err(error), None)),
             }
         });
-        Upload {
+        Archive {
             len,
             pieces: Box::pin(pieces),
         }
@@ -101,7 +100,7 @@ fn silent() -> io::Error {
 
 fn broken_off(error: &hyper::Error) -> io::Error {
     let message = format!("the body of the request broke off: {error}; send it again");
-    io::Error::new(io::ErrorKind::UnexpectedEof, message)
+    io::Error::new(io::ErrorKind::ConnectionAborted, message)
 }
 
 /// Whoever sends may have to wait for its own source: a slow disk, a pipe, somebody who changes a tape.

@@ -3,10 +3,23 @@
 use std::io;
 use std::time::SystemTime;
 
-use super::{Evicted, Store};
+use super::{Evicted, RoomError, StagedBlob, Store};
 use crate::oci::{Digest, DigestSet};
 
 impl Store {
+    /// A new place for a blob of `len` bytes that nobody will resume.
+    pub async fn scratch(&self, len: u64) -> Result<StagedBlob, RoomError> {
+        self.partials.scratch(len).await
+    }
+
+    /// How many bytes are missing for `more` bytes of blobs to have room, when all is gone that may go for them. Blocks.
+    pub fn missing_room(&self, more: u64) -> io::Result<u64> {
+        let shortage = self.partials.room.shortage(more)?;
+        let may_go = if self.evicts { shortage.most } else { 0 };
+        let must_go = shortage.by_size.max(shortage.by_space);
+        Ok(must_go.saturating_sub(may_go))
+    }
+
     /// Notes the use of a blob that was not opened for it, since its bytes are in memory.
     pub fn note_use(&self, digest: &Digest) {
         self.usage.touch(digest, self.clock.now());

@@ -1,12 +1,14 @@
 //! Looking at what is stored without using it: last uses stay as they are.
 
 use std::io;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::oci::Digest;
 
 use super::files::{Kind, at, is_absent, open_regular};
-use super::{RefKey, Store};
+use super::usage::Reading;
+use super::{RefKey, Store, StoredBlob};
 
 /// What is known of a stored blob without opening it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +19,34 @@ pub struct BlobLook {
     pub used: SystemTime,
 }
 
+/// Keeps a blob from being evicted as long as it is held. Whoever removes it on purpose is not kept from that.
+#[derive(Debug)]
+pub struct BlobHold {
+    _reading: Reading,
+}
+
 impl Store {
+    /// Keeps a blob from being evicted. Whether it is there is to be looked at afterwards. Never blocks.
+    pub fn hold_blob(&self, digest: &Digest) -> Option<BlobHold> {
+        let reading = self.usage.hold(digest);
+        reading.map(|reading| BlobHold { _reading: reading })
+    }
+
+    /// The committed blob, open, as [`Store::open_blob`] gives it, but without noting a use. Blocks shortly.
+    pub fn peek_open(&self, digest: &Digest) -> io::Result<Option<StoredBlob>> {
+        let Some(path) = self.layout.blob(digest) else {
+            return Ok(None);
+        };
+        let reading = self.usage.hold(digest);
+        let opened = open_regular(&*self.files, &path)?;
+        let whole = opened.filter(|(_, stat)| !self.is_cut(digest, stat.len));
+        Ok(whole.map(|(file, stat)| StoredBlob {
+            file: Arc::new(file),
+            len: stat.len,
+            reading: reading.map(Arc::new),
+        }))
+    }
+
     /// Size and last use of a committed blob. Blocks shortly.
     pub fn look_at_blob(&self, digest: &Digest) -> io::Result<Option<BlobLook>> {
         let Some(path) = self.layout.blob(digest) else {

@@ -72,7 +72,7 @@ use crate::telemetry::Metrics;
 pub use check::{Begun, BlobCheck, BlobShard, Faulty, SetAside, ShardEntry, Soundness};
 pub use evict::Evicted;
 pub use files::{Disk, Entries, Entry, FileId, Files, Kind, Space, Stat};
-pub use look::BlobLook;
+pub use look::{BlobHold, BlobLook};
 pub use notes::Note;
 pub use open::{Formats, OpenError, Step};
 pub use orphan::RefLook;
@@ -127,6 +127,8 @@ pub struct Store {
     committer: Committer,
     evictor: Evictor,
     instance_id: String,
+    /// Whether blobs go to make room for others.
+    evicts: bool,
     /// Most bytes in `damaged/`.
     most_aside: u64,
 }
@@ -267,6 +269,7 @@ impl Store {
             usage,
             partials,
             instance_id: opened.instance_id,
+            evicts: options.evicts,
             most_aside: damaged::most(options.max_size),
         }))
     }

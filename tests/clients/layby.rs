@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
@@ -77,6 +78,18 @@ impl Layby {
     /// Its process, until it is started anew.
     pub(crate) fn process(&self) -> u32 {
         self.daemon.process()
+    }
+
+    /// Ends it in good order.
+    pub(crate) fn stop(&mut self) {
+        self.daemon.stop();
+    }
+
+    /// A command of the program on its data directory, while it does not run.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = host::command(&program().display().to_string());
+        command.arg(name).arg("--config").arg(&self.config);
+        command
     }
 
     /// Ends it in good order and starts it anew on the same data.

@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod carry;
 mod container;
 mod containerd;
 mod detour;

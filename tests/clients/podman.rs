@@ -48,6 +48,24 @@ impl<'a> Pull<'a> {
         podman
     }
 
+    /// Loads the image from a file, under the name that it is pulled by.
+    pub(crate) fn load(&self, file: &Path) {
+        let policy = self.folder.join("policy.json").display().to_string();
+        let file = file.display().to_string();
+        self.say(&[
+            "load",
+            "--quiet",
+            "--signature-policy",
+            &policy,
+            "--input",
+            &file,
+        ]);
+        let own = self.at.image.own();
+        let format = "sha256:{{.Id}}";
+        let id = self.say(&["image", "inspect", "--format", format, &self.name]);
+        assert_eq!(id, own.config);
+    }
+
     fn say(&self, args: &[&str]) -> String {
         host::output(self.podman().args(args)).trim_end().to_owned()
     }

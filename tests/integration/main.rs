@@ -5,6 +5,7 @@ mod forgetful;
 
 mod admin;
 mod auth;
+mod carry;
 mod cold;
 mod command_line;
 mod crash;

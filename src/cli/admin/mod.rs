@@ -79,6 +79,8 @@ enum Reached {
 enum Need {
     /// What is stored.
     Content,
+    /// A place for what is to be stored.
+    Place,
     /// Upstreams as well.
     Upstreams,
 }
@@ -106,6 +108,14 @@ impl AdminArgs {
         self.run_on(Need::Upstreams, act)
     }
 
+    /// The same for what brings content along. A data directory that is not there is made.
+    pub(super) fn run_filling<F>(self, act: F) -> ExitCode
+    where
+        F: AsyncFnOnce(&dyn Administration, &Output) -> Result<ExitCode, Failure>,
+    {
+        self.run_on(Need::Place, act)
+    }
+
     fn run_on<F>(self, need: Need, act: F) -> ExitCode
     where
         F: AsyncFnOnce(&dyn Administration, &Output) -> Result<ExitCode, Failure>,
@@ -114,7 +124,12 @@ impl AdminArgs {
             .enable_all()
             .build()
             .map_err(Failure::Setup)
-            .and_then(|runtime| runtime.block_on(self.act(need, act)));
+            .and_then(|runtime| {
+                let ended = runtime.block_on(self.act(need, act));
+                // A thread may still wait for standard input, or for a disk.
+                runtime.shutdown_background();
+                ended
+            });
         ended.unwrap_or_else(|failure| {
             // Whoever has read enough of the answer is not to be told.
             if !failure.is_closed_pipe() {
@@ -155,8 +170,10 @@ impl AdminArgs {
         let data_dir = &config.data_dir;
         let opened = match need {
             Need::Upstreams => AtRest::open_to_fetch(&config, Environment::default()).await,
-            Need::Content => {
-                if let Err(error) = std::fs::metadata(data_dir.join("layby.json")) {
+            Need::Content | Need::Place => {
+                if let Err(error) = std::fs::metadata(data_dir.join("layby.json"))
+                    && !(need == Need::Place && is_new(data_dir))
+                {
                     return Err(Failure::Nobody(no_directory(data_dir, &error)));
                 }
                 let opened = AtRest::open(&config, Environment::default()).await;
@@ -209,6 +226,14 @@ impl AdminArgs {
             Ok(None) => Err(refused(&path, &"there is none")),
             Err(error) => Err(refused(&path, &error)),
         }
+    }
+}
+
+/// Whether there is nothing, or nothing in it.
+fn is_new(path: &Path) -> bool {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 

@@ -11,7 +11,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -21,10 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::with_causes;
 use crate::proxy::admin::model::{
-    Collected, ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics,
-    VerifyEvent,
+    Collected, ExportPlan, ExportRequest, ImageDetail, ImagePage, ImportEvent, ImportRequest,
+    PinChange, PinList, Refreshed, Removal, Statistics, VerifyEvent,
 };
-use crate::proxy::admin::{AdminError, Administration, Events, ImageQuery, Reply, Upload};
+use crate::proxy::admin::{AdminError, Administration, Archive, Events, ImageQuery, Reply};
 use crate::proxy::warm::model::{WarmEvent, WarmRequest};
 
 /// A server's admin API.
@@ -41,7 +41,7 @@ pub(super) struct Remote {
 enum Sent {
     Nothing,
     Json(Bytes),
-    Archive(Upload),
+    Archive(Archive),
 }
 
 /// An answer that is no success.
@@ -93,9 +93,19 @@ impl Remote {
         resource: &str,
         parameters: &[(&str, &str)],
     ) -> Result<T, AdminError> {
-        let body = self
-            .send(method, resource, parameters, Sent::Nothing)
-            .await?;
+        self.ask_with(method, resource, parameters, Sent::Nothing)
+            .await
+    }
+
+    /// The same, sending something along.
+    async fn ask_with<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        resource: &str,
+        parameters: &[(&str, &str)],
+        sent: Sent,
+    ) -> Result<T, AdminError> {
+        let body = self.send(method, resource, parameters, sent).await?;
         let bytes = self.whole(body).await?;
         serde_json::from_slice(&bytes).map_err(|error| self.nonsense(&error))
     }
@@ -216,13 +226,6 @@ impl Sent {
         Ok(Self::Json(bytes.into()))
     }
 
-    #[expect(dead_code, reason = "for operations that take archives")]
-    fn archive(upload: Upload) -> Self {
-        Self::Archive(upload)
-    }
-}
-
-impl Sent {
     fn with(
         self,
         request: http::request::Builder,
@@ -237,7 +240,7 @@ impl Sent {
             Self::Json(bytes) => request
                 .header(CONTENT_TYPE, "application/json")
                 .body(in_memory(bytes)),
-            Self::Archive(Upload { len, pieces }) => {
+            Self::Archive(Archive { len, pieces }) => {
                 let frames = pieces.map(|piece| piece.map(Frame::data));
                 let request = match len {
                     Some(len) => request.header(CONTENT_LENGTH, len),
@@ -248,6 +251,19 @@ impl Sent {
                     .body(StreamBody::new(frames).boxed_unsync())
             }
         }
+    }
+}
+
+/// A body as a file.
+fn archive_of(body: Incoming, origin: &str) -> Archive {
+    let len = body.size_hint().exact();
+    let origin = origin.to_owned();
+    let pieces = body.into_data_stream().map(move |piece| {
+        piece.map_err(|error| io::Error::other(broken(&origin, &with_causes(&error)).to_string()))
+    });
+    Archive {
+        len,
+        pieces: Box::pin(pieces),
     }
 }
 
@@ -341,6 +357,33 @@ impl Administration for Remote {
 
     fn warm(&self, request: WarmRequest) -> Reply<'_, Events<WarmEvent>> {
         Box::pin(async move { self.events("warm", &[], Sent::json(&request)?).await })
+    }
+
+    fn plan_export(&self, request: ExportRequest) -> Reply<'_, ExportPlan> {
+        Box::pin(async move {
+            let parameters = [("dry_run", "true")];
+            let sent = Sent::json(&request)?;
+            self.ask_with(Method::POST, "export", &parameters, sent)
+                .await
+        })
+    }
+
+    fn export(&self, request: ExportRequest) -> Reply<'_, Archive> {
+        Box::pin(async move {
+            let sent = Sent::json(&request)?;
+            let body = self.send(Method::POST, "export", &[], sent).await?;
+            Ok(archive_of(body, &self.origin))
+        })
+    }
+
+    fn import(&self, request: ImportRequest, archive: Archive) -> Reply<'_, Events<ImportEvent>> {
+        Box::pin(async move {
+            let pin = if request.pin { "true" } else { "false" };
+            let mut parameters = vec![("pin", pin)];
+            parameters.extend(request.name.as_deref().map(|name| ("name", name)));
+            self.events("import", &parameters, Sent::Archive(archive))
+                .await
+        })
     }
 
     fn verify<'a>(&'a self, image: Option<&'a str>) -> Reply<'a, Events<VerifyEvent>> {

@@ -214,7 +214,7 @@ struct OfConfig {
 }
 
 /// `linux/arm64/v8`, as docker writes it.
-fn written(platform: &Platform) -> String {
+pub(super) fn written(platform: &Platform) -> String {
     let mut text = format!("{}/{}", platform.os, platform.architecture);
     if let Some(variant) = &platform.variant {
         text = format!("{text}/{variant}");

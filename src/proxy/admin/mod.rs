@@ -7,7 +7,9 @@
 
 mod describe;
 mod digests;
+mod export;
 mod heal;
+mod import;
 mod keeper;
 mod memory;
 pub mod model;
@@ -32,8 +34,8 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use model::{
-    Collected, ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics,
-    VerifyEvent,
+    Collected, ExportPlan, ExportRequest, ImageDetail, ImagePage, ImportEvent, ImportRequest,
+    PinChange, PinList, Refreshed, Removal, Statistics, VerifyEvent,
 };
 
 use super::warm::model::{WarmEvent, WarmRequest};
@@ -50,8 +52,8 @@ pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, AdminError>> + Sen
 /// What a long action tells while it runs. Dropping it calls the action off.
 pub type Events<T> = Pin<Box<dyn Stream<Item = Result<T, AdminError>> + Send>>;
 
-/// Bytes that come along with a request, as they are read.
-pub struct Upload {
+/// A file that comes along with a request or an answer, read as it is used.
+pub struct Archive {
     /// How many, where that is known.
     pub len: Option<u64>,
     /// They end with an error where they break off.
@@ -91,13 +93,22 @@ pub trait Administration: Send + Sync {
     /// Brings images into the cache.
     fn warm(&self, request: WarmRequest) -> Reply<'_, Events<WarmEvent>>;
 
+    /// What an export would hold.
+    fn plan_export(&self, request: ExportRequest) -> Reply<'_, ExportPlan>;
+
+    /// Images as a tar.
+    fn export(&self, request: ExportRequest) -> Reply<'_, Archive>;
+
+    /// Takes images in from an archive, all or none.
+    fn import(&self, request: ImportRequest, archive: Archive) -> Reply<'_, Events<ImportEvent>>;
+
     /// Compares everything, or an image, with its digests.
     fn verify<'a>(&'a self, image: Option<&'a str>) -> Reply<'a, Events<VerifyEvent>>;
 }
 
-impl std::fmt::Debug for Upload {
+impl std::fmt::Debug for Archive {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Upload").field(&self.len).finish()
+        f.debug_tuple("Archive").field(&self.len).finish()
     }
 }
 

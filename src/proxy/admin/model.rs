@@ -5,6 +5,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use super::export::report::{ExportPlan, ExportRequest, ExportedImage, PassedOverImage};
+pub use super::import::report::{ImportEvent, ImportReport, ImportRequest, ImportedImage};
+
 /// An image in the cache: a tag, or a manifest that no tag and no index leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageSummary {

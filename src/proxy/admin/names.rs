@@ -131,6 +131,11 @@ impl Names {
         Ok(ImageName { place, reference })
     }
 
+    /// Whether an upstream is configured.
+    pub(super) fn has(&self, upstream: &UpstreamName) -> bool {
+        self.keys.contains(upstream)
+    }
+
     /// A pin as people write it: an image, or a pattern.
     pub(super) fn pin(&self, text: &str) -> Result<Pin, AdminError> {
         let text = match self.wanted(text)? {

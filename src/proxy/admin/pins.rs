@@ -1,5 +1,6 @@
 //! Which images are never evicted: those that the configuration names, and those pinned by command.
 
+use std::collections::HashSet;
 use std::io;
 use std::ops::ControlFlow;
 use std::time::SystemTime;
@@ -167,6 +168,25 @@ impl Pins {
         };
         let changed = self.change(change, store).await?;
         Ok(PinChange { pin: text, changed })
+    }
+
+    /// Adds pins, all or none. Durable on return.
+    pub(super) async fn add_all(&self, new: Vec<Pin>, store: &Store) -> Result<(), AdminError> {
+        let change = |pins: &mut Vec<Pin>| {
+            let before = pins.len();
+            let mut known: HashSet<String> = pins.iter().map(ToString::to_string).collect();
+            let new = new.iter().filter(|pin| known.insert(pin.to_string()));
+            pins.extend(new.cloned().collect::<Vec<_>>());
+            if pins.len() > MOST_PINS {
+                return Err(AdminError::Invalid(format!(
+                    "{} more pins would be more than {MOST_PINS}: import with --no-pin, and pin with a pattern, which \
+                     can stand for many",
+                    pins.len() - before
+                )));
+            }
+            Ok(pins.len() > before)
+        };
+        self.change(change, store).await.map(|_| ())
     }
 
     /// Takes a pin away. Durable on return.

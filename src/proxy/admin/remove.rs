@@ -304,6 +304,11 @@ pub(super) fn each_wanted(
     store.each_repository(None, &mut in_repository, &mut |_| {})
 }
 
+/// What all images lead to. Blocks.
+pub(super) fn led_to(store: &Store) -> io::Result<DigestSet> {
+    others(store, &HashSet::new())
+}
+
 /// What all images but those that go lead to. Blocks.
 fn others(store: &Store, going: &HashSet<String>) -> io::Result<DigestSet> {
     let mut kept = DigestSet::default();

@@ -19,7 +19,8 @@ use serde_json::json;
 
 use super::token::Token;
 use crate::proxy::BrokenBody;
-use crate::proxy::admin::{AdminError, Administration, Events, ImageQuery};
+use crate::proxy::admin::model::ImportRequest;
+use crate::proxy::admin::{AdminError, Administration, Archive, Events, ImageQuery};
 use crate::server::answer::{Answer, Payload};
 use crate::server::request_body::RequestBody;
 
@@ -65,6 +66,8 @@ enum Resource {
     Refresh,
     Verify,
     Warm,
+    Export,
+    Import,
     Description,
 }
 
@@ -79,6 +82,8 @@ impl Resource {
             "refresh" => Self::Refresh,
             "verify" => Self::Verify,
             "warm" => Self::Warm,
+            "export" => Self::Export,
+            "import" => Self::Import,
             "openapi.json" => Self::Description,
             _ => return None,
         })
@@ -90,7 +95,12 @@ impl Resource {
             Self::Images => "GET, DELETE",
             Self::Image | Self::Statistics | Self::Description => "GET",
             Self::Pins => "GET, POST, DELETE",
-            Self::Collect | Self::Refresh | Self::Verify | Self::Warm => "POST",
+            Self::Collect
+            | Self::Refresh
+            | Self::Verify
+            | Self::Warm
+            | Self::Export
+            | Self::Import => "POST",
         }
     }
 
@@ -102,6 +112,8 @@ impl Resource {
             Self::Pins if method == Method::GET => &[],
             Self::Image | Self::Pins | Self::Refresh | Self::Verify => &["name"],
             Self::Collect => &["to", "dry_run"],
+            Self::Export => &["dry_run"],
+            Self::Import => &["name", "pin"],
             Self::Statistics | Self::Warm | Self::Description => &[],
         }
     }
@@ -172,6 +184,21 @@ impl Api {
             Resource::Refresh => json_of(&admin.refresh(query.name()?).await?),
             Resource::Verify => Ok(lines_of(admin.verify(query.get("name")).await?)),
             Resource::Warm => Ok(lines_of(admin.warm(read_json(body).await?).await?)),
+            Resource::Export => {
+                let request = read_json(body).await?;
+                if query.flag("dry_run")? {
+                    return json_of(&admin.plan_export(request).await?);
+                }
+                Ok(tar_of(admin.export(request).await?))
+            }
+            Resource::Import => {
+                let request = ImportRequest {
+                    name: query.get("name").map(str::to_owned),
+                    pin: query.flag_or("pin", true)?,
+                };
+                let events = admin.import(request, body.into_archive()).await?;
+                Ok(lines_of(events))
+            }
             Resource::Description => Ok(Answer::json(
                 StatusCode::OK,
                 Bytes::from_static(DESCRIPTION.as_bytes()),
@@ -216,8 +243,13 @@ impl Query {
     }
 
     fn flag(&self, key: &str) -> Result<bool, AdminError> {
+        self.flag_or(key, false)
+    }
+
+    fn flag_or(&self, key: &str, default: bool) -> Result<bool, AdminError> {
         match self.get(key) {
-            None | Some("false") => Ok(false),
+            None => Ok(default),
+            Some("false") => Ok(false),
             Some("true") => Ok(true),
             Some(_) => Err(AdminError::Invalid(format!("{key:?} is true or false"))),
         }
@@ -252,8 +284,16 @@ fn lines_of<T: Serialize + 'static>(events: Events<T>) -> Answer {
         line.push(b'\n');
         Ok(Bytes::from(line))
     });
-    let answer = Answer::new(StatusCode::OK, Payload::Stream(Box::pin(lines)));
+    let answer = Answer::new(StatusCode::OK, Payload::Stream(Box::pin(lines), None));
     answer.with_static(CONTENT_TYPE, "application/x-ndjson")
+}
+
+/// Images as a file.
+fn tar_of(archive: Archive) -> Answer {
+    let Archive { len, pieces } = archive;
+    let pieces = pieces.map(|piece| piece.map_err(|failure| broken(&failure.to_string())));
+    let answer = Answer::new(StatusCode::OK, Payload::Stream(Box::pin(pieces), len));
+    answer.with_static(CONTENT_TYPE, "application/x-tar")
 }
 
 /// The body of a request that has to be JSON of this kind.
@@ -288,8 +328,8 @@ fn broken(message: &str) -> BrokenBody {
     }
 }
 
-/// Most bytes of JSON in a request: the names of ten thousand images.
-const MOST_JSON: usize = 4 * 1024 * 1024;
+/// Most bytes of JSON in a request: the digests of two hundred thousand blobs.
+const MOST_JSON: usize = 16 * 1024 * 1024;
 
 /// What there is.
 const DESCRIPTION: &str = include_str!("../../../docs/openapi.json");
@@ -302,7 +342,7 @@ mod tests {
 
     use super::*;
 
-    const PATHS: [&str; 9] = [
+    const PATHS: [&str; 11] = [
         "images",
         "image",
         "statistics",
@@ -311,6 +351,8 @@ mod tests {
         "refresh",
         "verify",
         "warm",
+        "export",
+        "import",
         "openapi.json",
     ];
 

@@ -1,13 +1,14 @@
 //! Administration that says what it was asked, and does nothing.
 
+use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::proxy::admin::model::{
-    Collected, ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics,
-    UpstreamStatistics, VerifyEvent,
+    Collected, ExportPlan, ExportRequest, ImageDetail, ImagePage, ImportEvent, ImportRequest,
+    PinChange, PinList, Refreshed, Removal, Statistics, UpstreamStatistics, VerifyEvent,
 };
-use crate::proxy::admin::{AdminError, Administration, Events, ImageQuery, Reply};
+use crate::proxy::admin::{AdminError, Administration, Archive, Events, ImageQuery, Reply};
 use crate::proxy::warm::model::{WarmEvent, WarmRequest};
 
 /// The token that is asked for.
@@ -89,6 +90,39 @@ impl Administration for FakeAdministration {
     fn warm(&self, request: WarmRequest) -> Reply<'_, Events<WarmEvent>> {
         self.note(format!("warm {request:?}"));
         Box::pin(async { Err(AdminError::Busy) })
+    }
+
+    fn plan_export(&self, request: ExportRequest) -> Reply<'_, ExportPlan> {
+        self.note(format!("plan {:?}", request.images));
+        Box::pin(async { Err(AdminError::NotFound("nothing".to_owned())) })
+    }
+
+    fn export(&self, request: ExportRequest) -> Reply<'_, Archive> {
+        self.note(format!("export {:?}", request.images));
+        Box::pin(async {
+            let pieces = [Ok("a t".into()), Ok("ar".into())];
+            Ok(Archive {
+                len: Some(5),
+                pieces: Box::pin(futures_util::stream::iter(pieces)),
+            })
+        })
+    }
+
+    fn import(&self, request: ImportRequest, archive: Archive) -> Reply<'_, Events<ImportEvent>> {
+        Box::pin(async move {
+            let mut bytes = 0;
+            let mut pieces = archive.pieces;
+            let mut message = "ended".to_owned();
+            while let Some(piece) = pieces.next().await {
+                match piece {
+                    Ok(piece) => bytes += piece.len(),
+                    Err(error) => message = error.kind().to_string(),
+                }
+            }
+            self.note(format!("import {request:?} {:?} {bytes}", archive.len));
+            let told = [Ok(ImportEvent::Failed { message })];
+            Ok(Box::pin(futures_util::stream::iter(told)) as Events<ImportEvent>)
+        })
     }
 
     fn verify<'a>(&'a self, image: Option<&'a str>) -> Reply<'a, Events<VerifyEvent>> {

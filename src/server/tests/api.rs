@@ -194,3 +194,56 @@ async fn a_verification_ends_when_its_client_leaves() {
     drop(wire);
     sender.closed().await;
 }
+
+/// Asks with a body that has this `Content-Length`.
+async fn send(site: &Site, path: &str, len: usize, body: &[u8]) -> Reply {
+    let mut wire = Wire::connect(site.server.admin_address().unwrap()).await;
+    let bearer = format!("Authorization: Bearer {TOKEN}");
+    let length = format!("Content-Length: {len}");
+    wire.request("POST", path, &[&bearer, &length]).await;
+    wire.try_write(body).await;
+    wire.reply("POST").await
+}
+
+#[tokio::test]
+async fn a_list_comes_as_json_and_images_go_as_a_file_of_known_length() {
+    let site = Site::start();
+    let body = br#"{"images":["alpine"]}"#;
+    let reply = send(&site, "/api/v1/export", body.len(), body).await;
+    assert_eq!(reply.header("content-type"), Some("application/x-tar"));
+    assert_eq!(reply.header("content-length"), Some("5"));
+    assert_eq!(reply.text(), "a tar");
+    let plan = send(&site, "/api/v1/export?dry_run=true", body.len(), body).await;
+    assert_eq!(refusal(&plan), (404, "not_found".to_owned()));
+    let asked = std::mem::take(&mut *site.administration.asked.lock());
+    assert_eq!(asked, ["export [\"alpine\"]", "plan [\"alpine\"]"]);
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_what_it_should_be_is_refused_before_it_is_read_to_its_end() {
+    let site = Site::start();
+    for (len, body) in [
+        (2, &b"no"[..]),
+        (9, br#"{"all":1}"#),
+        (12, br#"{"every":1} "#),
+        (0, b""),
+        (1 << 40, b"{"),
+    ] {
+        let reply = send(&site, "/api/v1/export", len, body).await;
+        assert_eq!(refusal(&reply), (400, "invalid".to_owned()), "{len}");
+    }
+    assert!(site.administration.asked.lock().is_empty());
+}
+
+#[tokio::test]
+async fn an_archive_is_read_as_it_comes() {
+    let site = Site::start();
+    let body = vec![7; 1 << 20];
+    let reply = send(&site, "/api/v1/import?name=a&pin=false", body.len(), &body).await;
+    assert_eq!(reply.header("content-type"), Some("application/x-ndjson"));
+    assert!(reply.text().contains("ended"), "{}", reply.text());
+    assert_eq!(
+        site.administration.asked.lock().pop().as_deref(),
+        Some("import ImportRequest { name: Some(\"a\"), pin: false } Some(1048576) 1048576")
+    );
+}

@@ -58,6 +58,34 @@ async fn a_fetch_that_needs_room_pushes_out_what_was_used_longest_ago() {
 }
 
 #[tokio::test]
+async fn what_is_held_is_passed_over() {
+    let fixture = evicting(100 * KIB).await;
+    let mut blobs = Vec::new();
+    for n in 0..9 {
+        blobs.push(fixture.blob(n, 10 * KIB).await);
+    }
+    let hold = fixture.store.hold_blob(&blobs[0]);
+    let stage = fixture.stage(Some(20 * KIB)).await.unwrap();
+    assert!(fixture.is_there(&blobs[0]) && !fixture.is_there(&blobs[1]));
+    stage.discard();
+    drop(hold);
+}
+
+#[tokio::test]
+async fn what_is_short_of_room_is_told_when_all_is_gone_that_may_go() {
+    let fixture = evicting(100 * KIB).await;
+    for n in 0..9 {
+        fixture.blob(n, 10 * KIB).await;
+    }
+    let missing = |more| fixture.store.missing_room(more).unwrap();
+    assert_eq!(missing(10 * KIB), 0);
+    // Of 90 KiB, 75 stay.
+    assert_eq!(missing(25 * KIB), 0);
+    assert_eq!(missing(26 * KIB), KIB);
+    assert_eq!(missing(200 * KIB), 175 * KIB);
+}
+
+#[tokio::test]
 async fn many_large_requests_that_leave_at_once_do_not_empty_the_cache() {
     let fixture = evicting(100 * KIB).await;
     let mut blobs = Vec::new();

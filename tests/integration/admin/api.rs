@@ -41,6 +41,22 @@ const ASKED: &[(&str, &str, u16)] = &[
     ("post", r#"/api/v1/warm {"images":[]}"#, 400),
     ("post", r#"/api/v1/warm {"images":["org/app"],"x":1}"#, 400),
     ("post", "/api/v1/warm", 400),
+    ("post", "/api/v1/export", 400),
+    ("post", "/api/v1/export?dry_run=true", 400),
+    ("post", "/api/v1/import", 200),
+    ("post", "/api/v1/import x", 200),
+    (
+        "post",
+        r#"/api/v1/export?dry_run=true {"images":["org/web:v1"]}"#,
+        200,
+    ),
+    (
+        "post",
+        r#"/api/v1/export?dry_run=true {"images":["org/none"]}"#,
+        404,
+    ),
+    ("post", r#"/api/v1/export {"some":1}"#, 400),
+    ("post", "/api/v1/import?name=A", 400),
     ("delete", "/api/v1/images?name=org/app&dry_run=true", 200),
     ("delete", "/api/v1/images?name=org/app", 200),
     ("delete", "/api/v1/images?name=org/app", 404),
@@ -74,6 +90,11 @@ async fn every_operation_answers_as_its_description_says() {
         left.remove(&format!("{method} {}", path(target)));
     }
     assert_eq!(left.into_iter().collect::<Vec<_>>(), Vec::<String>::new());
+    let reply = ask(&scene, "POST", r#"/api/v1/export {"all":true}"#).await;
+    assert_eq!(
+        reply.expect(200).header("content-type"),
+        Some("application/x-tar")
+    );
     let denied = Request::get("/api/v1/images")
         .send_to(scene.layby.admin())
         .await;
@@ -108,10 +129,12 @@ fn check(document: &Value, method: &str, target: &str, reply: &Reply) {
     let content = response["content"].as_object();
     let content =
         content.unwrap_or_else(|| panic!("{method} {target} {}: not described", reply.status()));
-    let (media_type, described) = content.iter().next().expect("a type");
-    assert_eq!(reply.header("content-type"), Some(media_type.as_str()));
+    let media_type = reply.header("content-type").expect("a type");
+    let described = content.get(media_type);
+    let described =
+        described.unwrap_or_else(|| panic!("{method} {target}: {media_type} is not described"));
     let text = reply.text();
-    let values: Vec<Value> = match media_type.as_str() {
+    let values: Vec<Value> = match media_type {
         "application/x-ndjson" => text
             .lines()
             .map(|line| serde_json::from_str(line).expect("a line"))

@@ -1,5 +1,7 @@
 //! Administration of a data directory in this process: of the one that is being served, or of one at rest.
 
+mod carry;
+
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,8 +23,8 @@ use super::digests::{DigestSet, Sharing};
 use super::heal::Healer;
 use super::memory::Memory;
 use super::model::{
-    Collected, ImageDetail, ImagePage, PinChange, PinList, Refreshed, Removal, Statistics,
-    VerifyEvent, VerifyReport,
+    Collected, ExportPlan, ExportRequest, ImageDetail, ImagePage, ImportEvent, ImportRequest,
+    PinChange, PinList, Refreshed, Removal, Statistics, VerifyEvent, VerifyReport,
 };
 use super::names::{ImageName, Names, Wanted};
 use super::pins::Pins;
@@ -32,12 +34,12 @@ use super::scrub::Scrub;
 use super::sweep::Sweep;
 use super::verify::Verifier;
 use super::walk::{self, Image};
-use super::{AdminError, Administration, Events, ImageQuery, Reply, blocking, statistics};
+use super::{AdminError, Administration, Archive, Events, ImageQuery, Reply, blocking, statistics};
 
 /// Administrates a store.
 pub struct Keeper {
     store: Arc<Store>,
-    names: Names,
+    names: Arc<Names>,
     policies: Arc<Policies>,
     pins: Arc<Pins>,
     protection: Arc<Protection>,
@@ -123,7 +125,7 @@ impl Keeper {
             pins,
             protection: Arc::new(Protection::new(shared, of, clock.clone())),
             offline: config.offline,
-            names: Names::new(config),
+            names: Arc::new(Names::new(config)),
             policies: Arc::new(Policies::of(config)),
             memory,
             clock,
@@ -393,6 +395,18 @@ fn is_wanted(wanted: Option<&Wanted>, image: &Image) -> bool {
 }
 
 impl Administration for Keeper {
+    fn plan_export(&self, request: ExportRequest) -> Reply<'_, ExportPlan> {
+        Box::pin(self.exporter().plan(request))
+    }
+
+    fn export(&self, request: ExportRequest) -> Reply<'_, Archive> {
+        Box::pin(self.exporter().archive(request))
+    }
+
+    fn import(&self, request: ImportRequest, archive: Archive) -> Reply<'_, Events<ImportEvent>> {
+        Box::pin(async { self.take_in(request, archive) })
+    }
+
     fn images(&self, query: ImageQuery) -> Reply<'_, ImagePage> {
         Box::pin(self.list(query))
     }

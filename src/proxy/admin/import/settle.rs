@@ -1,0 +1,214 @@
+//! The end of an import: proofs, pins and tags for images whose blobs are durable, and removal of blobs that nobody needs.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+use tokio::runtime::Handle;
+
+use crate::config::Pin;
+use crate::oci::{Digest, Reference, Tag};
+use crate::proxy::admin::digests::DigestSet;
+use crate::proxy::admin::memory::Memory;
+use crate::proxy::admin::names::ImageName;
+use crate::proxy::admin::pins::Pins;
+use crate::proxy::admin::protection::Protection;
+use crate::proxy::admin::{AdminError, remove, walk};
+use crate::proxy::manifests::ManifestRecord;
+use crate::proxy::membership::OnRecord;
+use crate::proxy::tags::TagRecord;
+use crate::runtime::Clock;
+use crate::store::{RefKey, RefKind, Store};
+
+use super::halt::Halt;
+use super::images::Whole;
+use super::report::ImportedImage;
+
+/// Writes what makes blobs images.
+pub(super) struct Settler<'a> {
+    pub(super) store: &'a Store,
+    pub(super) pins: &'a Pins,
+    pub(super) protection: &'a Protection,
+    pub(super) memory: &'a Memory,
+    pub(super) clock: &'a Clock,
+    pub(super) runtime: &'a Handle,
+}
+
+impl Settler<'_> {
+    /// Makes the images ones of the cache. Blocks.
+    pub(super) fn settle(&self, wholes: &[Whole], pin: bool) -> Result<Vec<ImportedImage>, Halt> {
+        let pins = if pin {
+            self.new_pins(wholes)?
+        } else {
+            Vec::new()
+        };
+        // Before they are images: so none of them is one that could be evicted.
+        self.runtime.block_on(self.pins.add_all(pins, self.store))?;
+        self.prove(wholes)?;
+        let replaced = self.tag_all(wholes)?;
+        for whole in wholes {
+            let parts = || whole.digests().cloned().collect();
+            let Whole { name, digest, .. } = whole;
+            self.protection
+                .note(&name.place, tag_of(name), digest, parts);
+        }
+        self.protection.refresh();
+        let images = wholes
+            .iter()
+            .zip(replaced)
+            .map(|(whole, replaced)| ImportedImage {
+                image: whole.name.to_string(),
+                digest: whole.digest.to_string(),
+                replaced: replaced.map(|digest| digest.to_string()),
+            });
+        Ok(images.collect())
+    }
+
+    /// Pins for those that no pin is for yet.
+    fn new_pins(&self, wholes: &[Whole]) -> Result<Vec<Pin>, Halt> {
+        let mut pins = Vec::new();
+        for whole in wholes {
+            let name = &whole.name;
+            if !self.pins.are_for(&name.place, tag_of(name), &whole.digest) {
+                let text = name.to_string();
+                let pin = text.parse::<Pin>();
+                pins.push(pin.map_err(|error| AdminError::Invalid(format!("{text:?} {error}")))?);
+            }
+        }
+        Ok(pins)
+    }
+
+    /// Writes that the repositories have all of it; that they have what lists others comes last, since it makes an image.
+    fn prove(&self, wholes: &[Whole]) -> Result<(), Halt> {
+        let (mut parts, mut own) = (Vec::new(), Vec::new());
+        for whole in wholes {
+            let place = &whole.name.place;
+            for (digest, len) in &whole.blobs {
+                let record = OnRecord { size: Some(*len) };
+                let record = serde_json::to_vec(&record).map_err(io::Error::from)?;
+                parts.push((place.key(RefKind::Blob(digest.clone())), record));
+            }
+            for (digest, size, media_type) in &whole.manifests {
+                let record = ManifestRecord {
+                    media_type: media_type.clone(),
+                    size: *size,
+                };
+                let record = serde_json::to_vec(&record).map_err(io::Error::from)?;
+                let is_own = *digest == whole.digest;
+                let into = if is_own { &mut own } else { &mut parts };
+                into.push((place.key(RefKind::Manifest(digest.clone())), record));
+            }
+        }
+        self.put_all(parts)?;
+        self.put_all(own)?;
+        for whole in wholes {
+            for digest in whole.digests() {
+                self.memory.forget_content(&whole.name.place, digest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes records that are not there.
+    fn put_all(&self, records: Vec<(RefKey, Vec<u8>)>) -> io::Result<()> {
+        let mut new = HashMap::new();
+        for (key, record) in records {
+            if !self.store.has_ref(&key)? {
+                new.insert(key, record);
+            }
+        }
+        self.write(new.into_iter())
+    }
+
+    /// Writes records, many at once.
+    fn write(&self, records: impl Iterator<Item = (RefKey, Vec<u8>)>) -> io::Result<()> {
+        let puts =
+            records.map(|(key, record)| async move { self.store.put_ref(&key, record).await });
+        let all = stream::iter(puts)
+            .buffer_unordered(AT_ONCE)
+            .try_for_each(async |()| Ok(()));
+        self.runtime.block_on(all)
+    }
+
+    /// Lets the tags point at the images; where each pointed before, if that was elsewhere.
+    fn tag_all(&self, wholes: &[Whole]) -> Result<Vec<Option<Digest>>, Halt> {
+        let now = Timestamp::try_from(self.clock.now()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let (mut records, mut replaced) = (Vec::new(), Vec::new());
+        for whole in wholes {
+            let place = &whole.name.place;
+            let (Some(tag), Some((_, size, media_type))) =
+                (tag_of(&whole.name), whole.manifests.first())
+            else {
+                replaced.push(None);
+                continue;
+            };
+            let before = walk::tag_record(self.store, place, tag)?;
+            let before = before.map(|record| record.digest);
+            if before.as_ref() == Some(&whole.digest) {
+                replaced.push(None);
+                continue;
+            }
+            replaced.push(before);
+            let record = TagRecord {
+                digest: whole.digest.clone(),
+                previous: None,
+                media_type: media_type.clone(),
+                size: *size,
+                etag: None,
+                fetched: now,
+                validated: now,
+                withdrawn: None,
+                // The upstream has not said so: it is asked when it can be.
+                ask: true,
+            };
+            let record = serde_json::to_vec(&record).map_err(io::Error::from)?;
+            records.push((place.key(RefKind::Tag(tag.clone())), record));
+        }
+        self.write(records.into_iter())?;
+        for whole in wholes {
+            if let Some(tag) = tag_of(&whole.name) {
+                self.memory.forget_tag(&whole.name.place, tag);
+            }
+        }
+        Ok(replaced)
+    }
+
+    /// Removes those of `new` that neither these images nor any other lead to. Whoever has one open keeps it. Blocks.
+    pub(super) fn remove_unneeded(&self, new: &[Digest], wholes: &[Whole]) -> Result<(), Halt> {
+        let needed: HashSet<&Digest> = wholes.iter().flat_map(Whole::digests).collect();
+        let extra: Vec<&Digest> = new
+            .iter()
+            .filter(|digest| !needed.contains(digest))
+            .collect();
+        if extra.is_empty() {
+            return Ok(());
+        }
+        let kept: DigestSet = remove::led_to(self.store)?;
+        for digest in extra {
+            if !kept.contains(digest) {
+                self.runtime.block_on(self.store.remove_blob(digest))?;
+                self.memory.forget_bytes(digest);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Whole {
+    /// Manifests and other blobs.
+    fn digests(&self) -> impl Iterator<Item = &Digest> {
+        let manifests = self.manifests.iter().map(|(digest, ..)| digest);
+        manifests.chain(self.blobs.iter().map(|(digest, _)| digest))
+    }
+}
+
+fn tag_of(name: &ImageName) -> Option<&Tag> {
+    match &name.reference {
+        Reference::Tag(tag) => Some(tag),
+        Reference::Digest(_) => None,
+    }
+}
+
+/// Records that are written at once.
+const AT_ONCE: usize = 64;
