@@ -197,3 +197,41 @@ fn podman_and_skopeo_pull_with_a_file_that_was_added_to() {
     let copy = skopeo::Copy::new(&scene, registries, source, at);
     story::cold_and_warm(&scene, &copy, at);
 }
+
+#[test]
+fn containerd_trusts_a_mirror_that_speaks_tls_by_the_authority_that_it_is_told() {
+    if !host::has(&["containerd", "ctr"]) {
+        return;
+    }
+    let mut scene = Scene::start();
+    let folder = scene.folder("tls");
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    fs::write(&certificate, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let port = host::free_port();
+    let listener = format!(
+        "[tls]\nlisten = \"127.0.0.1:{port}\"\ncert_file = \"{}\"\nkey_file = \"{}\"\n[log]",
+        certificate.display(),
+        key.display()
+    );
+    scene.layby.edit("[log]", &listener);
+    scene.layby.restart();
+    let root = scene.folder("root");
+    let mut setup = Command::new(layby::program());
+    setup
+        .args(["setup", "containerd", "--write", "--mirror"])
+        .arg(format!("https://127.0.0.1:{port}"))
+        .arg("--ca")
+        .arg(&certificate)
+        .arg("--root")
+        .arg(&root);
+    host::output(&mut setup);
+    let pull = containerd::Pull {
+        containerd: Containerd::start(&scene),
+        hosts: root.join("etc/containerd/certs.d"),
+        at: on_docker_hub(),
+        all_platforms: false,
+    };
+    story::cold_and_warm(&scene, &pull, pull.at);
+}
