@@ -71,9 +71,11 @@ struct Services {
 const PORT: u16 = 5000;
 
 /// What guides name, and what stands for it in the scene's registry.
-const IMAGES: [(&str, &str); 2] = [
+const IMAGES: [(&str, &str); 3] = [
     ("alpine:3.20", "small:latest"),
     ("example/app:1.0", "org/app:v1"),
+    // By its tag alone.
+    ("images.tar:1.0", "images.tar:v1"),
 ];
 
 impl<'a> Machine<'a> {
@@ -255,7 +257,7 @@ fn run(machine: &Machine<'_>, guide: &[Block], who: &[&str]) -> String {
 
 #[test]
 fn what_guides_show_can_be_read() {
-    for guide in ["ci.md", "replace.md"] {
+    for guide in ["air-gap.md", "ci.md", "replace.md"] {
         let blocks = blocks(guide);
         assert!(
             blocks.iter().any(|block| block.mark.starts_with("run: ")),
@@ -277,6 +279,43 @@ fn what_guides_show_can_be_read() {
             }
         }
     }
+}
+
+#[test]
+fn the_guide_for_an_air_gap_does_what_it_says_once_the_registry_is_gone() {
+    if !host::has(&["dockerd", "docker", "containerd", "bash"]) {
+        return;
+    }
+    let mut scene = Scene::start();
+    let guide = blocks("air-gap.md");
+    let here = scene.folder("connected");
+    let connected = Machine::new(&scene, "connected");
+    run(&connected, &guide, &["connected"]);
+    drop(connected);
+    scene.open.kill();
+    let asked = scene.open.served().len();
+
+    let site = Machine::new(&scene, "site");
+    for name in ["images.tar", "images.tar.sha256"] {
+        fs::copy(here.join(name), site.folder.join(name)).unwrap();
+    }
+    fs::copy(here.join("site/layby.toml"), site.folder.join("layby.toml")).unwrap();
+    let printed = run(&site, &guide, &["site"]);
+    assert!(
+        printed.contains("library/small") && printed.contains("org/app"),
+        "{printed}"
+    );
+    let dockerd = &site.services.borrow().dockerd;
+    let images =
+        dockerd
+            .as_ref()
+            .unwrap()
+            .docker(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]);
+    for name in ["small:latest", "org/app:v1"] {
+        assert!(images.lines().any(|image| image == name), "{images}");
+    }
+    assert_eq!(scene.open.served().len(), asked);
+    assert_eq!(scene.trap.caught(), [""; 0]);
 }
 
 #[test]
