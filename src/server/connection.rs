@@ -16,13 +16,12 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
 use super::body::ResponseBody;
 use super::carrier::Outlet;
-use super::file::FileReads;
+use super::file::{BUFFER, FileReads};
 use super::linger::Lingering;
 use super::listener::{Listener, prepare};
 use super::refusal::Refusals;
@@ -30,7 +29,7 @@ use super::request_body::RequestBody;
 use super::sending::Sending;
 use super::stall::{self, StallGuard};
 use super::streams::{Activity, Streams};
-use super::tls::ALPN_H2;
+use super::tls::{ALPN_H2, Handshakes};
 use crate::proxy::BrokenBody;
 use crate::runtime::Tasks;
 use crate::telemetry::{Counted, Metrics};
@@ -97,7 +96,7 @@ impl<R: Respond> Connections<R> {
     pub(super) fn accept(
         self: &Arc<Self>,
         listener: Listener,
-        tls: Option<TlsAcceptor>,
+        tls: Option<Handshakes>,
         accepting: &Tasks,
     ) {
         let connections = Arc::clone(self);
@@ -140,7 +139,7 @@ impl<R: Respond> Connections<R> {
         drained
     }
 
-    async fn connection(&self, stream: TcpStream, client: SocketAddr, tls: Option<TlsAcceptor>) {
+    async fn connection(&self, stream: TcpStream, client: SocketAddr, tls: Option<Handshakes>) {
         prepare(&stream, self.stall_timeout);
         let mut peer = Peer {
             address: client,
@@ -163,7 +162,7 @@ impl<R: Respond> Connections<R> {
         StallGuard::new(Lingering::new(stream), self.stall_timeout)
     }
 
-    async fn tls<S>(&self, stream: S, peer: Peer, tls: TlsAcceptor)
+    async fn tls<S>(&self, stream: S, peer: Peer, tls: Handshakes)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -339,11 +338,12 @@ where
 }
 
 /// A request's head: bearer tokens and passwords of several KiB, `Range` headers of 16 KiB and more.
-pub(super) const HEAD_BYTES: usize = 64 * 1024;
+pub(super) const HEAD_BYTES: usize = 64 * 1024 - 256;
 /// In HTTP/2 every field counts 32 bytes more (RFC 9113, section 6.5.2).
 const HEAD_LIST_BYTES: u32 = 64 * 1024 + 100 * 32;
-/// Above the head's size: hyper's buffer, which also bounds what a body may be ahead of its socket.
-const SLACK_BYTES: usize = 4 * 1024;
+/// Above the head's size: hyper's buffer. It also bounds what a body may be ahead of its socket: two buffers of a file's
+/// bytes are no less than this.
+const SLACK_BYTES: usize = 2 * BUFFER - HEAD_BYTES;
 /// From the accept or the last answer to the end of the next head: cuts slow heads and idle connections alike. Clients
 /// keep idle connections for 90 s (Go) or less, and connect anew where we were first.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(60);

@@ -197,8 +197,8 @@ pub(super) fn read_from_disk(file: &File, buffer: &mut [u8], offset: u64) -> io:
 
 /// Size of a buffer. hyper takes in several ahead of the socket, for every connection.
 pub(super) const BUFFER: usize = 32 * 1024;
-/// Buffers kept for reuse: 8 MiB.
-const IDLE_BUFFERS: usize = 256;
+/// Buffers kept for reuse: 2 MiB.
+const IDLE_BUFFERS: usize = 64;
 /// Reads that wait for the disk at once.
 const DISK_READS: usize = 32;
 

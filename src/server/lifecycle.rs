@@ -51,7 +51,7 @@ impl Server {
                 let certificate = Certificate::load(tls)?;
                 let listeners = Listener::bind_all(&tls.listen, "tls.listen")?;
                 certificate.watch(tasks);
-                (listeners, Some(certificate.acceptor()?))
+                (listeners, Some(certificate.handshakes()?))
             }
             None => (Vec::new(), None),
         };

@@ -8,12 +8,14 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, pki_types};
+use rustls::{CipherSuite, ServerConfig, pki_types};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::TlsAcceptor;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::config::TlsListener;
 use crate::runtime::Tasks;
@@ -66,7 +68,7 @@ struct Stamp {
 impl Certificate {
     /// Reads the files that `config` names. Blocks.
     pub(super) fn load(config: &TlsListener) -> Result<Arc<Self>, TlsError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(provider());
         let stamps = (Stamp::of(&config.cert_file), Stamp::of(&config.key_file));
         let pair = read_pair(&config.cert_file, &config.key_file, &provider)?;
         Ok(Arc::new(Self {
@@ -79,7 +81,7 @@ impl Certificate {
     }
 
     /// What accepts connections with the certificate that is current at each.
-    pub(super) fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, TlsError> {
+    pub(super) fn handshakes(self: &Arc<Self>) -> Result<Handshakes, TlsError> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .map_err(|source| TlsError::Pair {
@@ -90,7 +92,12 @@ impl Certificate {
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Self>::clone(self);
         let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![ALPN_H2.to_vec(), b"http/1.1".to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        let mut fast = config.clone();
+        fast.ignore_client_order = true;
+        Ok(Handshakes {
+            fast: Arc::new(fast),
+            as_asked: Arc::new(config),
+        })
     }
 
     /// Takes up the files if they have changed since they were last tried; whether it did. The old certificate stays
@@ -123,6 +130,54 @@ impl Certificate {
             }
         });
     }
+}
+
+/// Accepts TLS connections.
+#[derive(Debug, Clone)]
+pub(super) struct Handshakes {
+    /// With the cipher that costs least here.
+    fast: Arc<ServerConfig>,
+    /// With the cipher that the client likes best.
+    as_asked: Arc<ServerConfig>,
+}
+
+impl Handshakes {
+    /// Shakes hands with the client behind `stream`.
+    pub(super) async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let started = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let config = if is_slow_with_aes(started.client_hello().cipher_suites()) {
+            &self.as_asked
+        } else {
+            &self.fast
+        };
+        let mut accepted = started.into_stream(Arc::clone(config)).await?;
+        accepted.get_mut().1.set_buffer_limit(Some(RECORDS_BYTES));
+        Ok(accepted)
+    }
+}
+
+/// Whether a client asks for ChaCha20 before AES, as those do whose processors have no instructions for AES: it is many
+/// times faster for them.
+fn is_slow_with_aes(offered: &[CipherSuite]) -> bool {
+    let first = offered.iter().find_map(|suite| {
+        let name = suite.as_str()?;
+        let is_chacha = name.contains("CHACHA20");
+        (is_chacha || name.contains("AES")).then_some(is_chacha)
+    });
+    first.unwrap_or(false)
+}
+
+/// AES with keys of 128 bits comes first: those of 256 cost a third more for each byte.
+fn provider() -> CryptoProvider {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| {
+        let name = suite.suite().as_str().unwrap_or_default();
+        !name.contains("AES_128_GCM")
+    });
+    provider
 }
 
 impl ResolvesServerCert for Certificate {
@@ -189,6 +244,8 @@ fn describe(error: pki_types::pem::Error) -> String {
 
 /// HTTP/2 in the protocol negotiation.
 pub(super) const ALPN_H2: &[u8] = b"h2";
+/// What is encrypted ahead of the socket: two records. A slow client has so much of our memory.
+const RECORDS_BYTES: usize = 32 * 1024;
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 

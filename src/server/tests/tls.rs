@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::crypto::CryptoProvider;
+use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -50,8 +51,12 @@ impl Secure {
     }
 
     pub(super) async fn connect(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        self.connect_by(provider, protocol).await
+    }
+
+    async fn connect_by(&self, provider: CryptoProvider, protocol: &[u8]) -> TlsStream<TcpStream> {
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(self.roots.clone())
@@ -124,6 +129,38 @@ async fn http2_and_http1_are_served_as_the_client_chooses() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+/// What a client is encrypted with that offers `first` before the others.
+async fn cipher_for(secure: &Secure, first: CipherSuite) -> CipherSuite {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| suite.suite() != first);
+    let stream = secure.connect_by(provider, b"http/1.1").await;
+    let suite = stream.get_ref().1.negotiated_cipher_suite().unwrap();
+    suite.suite()
+}
+
+#[tokio::test]
+async fn a_client_that_is_slow_with_aes_gets_what_it_asks_for_and_any_other_what_costs_least() {
+    let secure = Secure::start();
+    for (first, chosen) in [
+        (
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        ),
+        (
+            CipherSuite::TLS13_AES_256_GCM_SHA384,
+            CipherSuite::TLS13_AES_128_GCM_SHA256,
+        ),
+        (
+            CipherSuite::TLS13_AES_128_GCM_SHA256,
+            CipherSuite::TLS13_AES_128_GCM_SHA256,
+        ),
+    ] {
+        assert_eq!(cipher_for(&secure, first).await, chosen, "{first:?}");
+    }
 }
 
 #[tokio::test]
