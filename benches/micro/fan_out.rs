@@ -134,7 +134,7 @@ impl Stage for Place {
         Vec::new()
     }
 
-    fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+    fn write_at(&self, _: u64, _: &[io::IoSlice<'_>]) -> io::Result<()> {
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs::File;
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -154,9 +154,9 @@ pub trait Stage: Send + Sync + fmt::Debug {
     /// The bytes that it held when [`Blobs::resume`] gave it: sorted, disjoint, and checked to be what was written.
     fn present(&self) -> Vec<Range<u64>>;
 
-    /// Writes `bytes` at `offset`. Blocks. [`io::ErrorKind::StorageFull`] where there is no room; an error once it is
-    /// closed.
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Writes `parts`, one behind the other, from `offset` on. Blocks. [`io::ErrorKind::StorageFull`] where there is no room;
+    /// an error once it is closed.
+    fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()>;
 
     /// Fills `buffer` from `offset`, of bytes that are there. Blocks.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;

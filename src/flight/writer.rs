@@ -5,7 +5,7 @@
 //! the bytes before it are there. Memory is bounded by permits that travel with each piece.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -31,9 +31,31 @@ const READ_BYTES: u64 = 1024 * 1024;
 /// A part of the body on its way to the disk.
 pub(super) struct Piece {
     pub(super) offset: u64,
-    pub(super) bytes: Bytes,
-    /// Given back when the piece is dropped: of this flight's bytes in memory, and of all flights'.
-    pub(super) _permits: [OwnedSemaphorePermit; 2],
+    /// One behind the other.
+    pub(super) parts: Vec<Bytes>,
+    /// Given back when the piece is dropped.
+    pub(super) permits: Permits,
+}
+
+/// The right to have bytes in memory: of a flight's, and of all flights'.
+pub(super) struct Permits {
+    pub(super) own: OwnedSemaphorePermit,
+    pub(super) all: OwnedSemaphorePermit,
+}
+
+impl Permits {
+    /// Those for `len` bytes, taken off these; `None` where there are not so many.
+    pub(super) fn split(&mut self, len: usize) -> Option<Self> {
+        let own = self.own.split(len)?;
+        let all = self.all.split(len)?;
+        Some(Self { own, all })
+    }
+
+    /// Takes those of another piece of the same flight along.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.own.merge(other.own);
+        self.all.merge(other.all);
+    }
 }
 
 /// Writes one flight's bytes.
@@ -143,13 +165,35 @@ impl Writer {
 
     /// Returns the number of bytes.
     fn write(&self, piece: &Piece) -> usize {
-        if self.failure.get().is_none() {
-            match self.stage.write_at(piece.offset, &piece.bytes) {
-                Ok(()) => self.take_in(piece.offset, &piece.bytes),
-                Err(error) => self.failed(error),
+        let parts: Vec<_> = piece.parts.iter().map(|part| IoSlice::new(part)).collect();
+        if self.failure.get().is_none()
+            && let Err(error) = self.place(piece.offset, &parts)
+        {
+            // What there is room for is kept: it would be asked for again.
+            let error = match parts.len() {
+                1 => Some(error),
+                _ => self.place_one_by_one(piece.offset, &parts).err(),
+            };
+            if let Some(error) = error {
+                self.failed(error);
             }
         }
-        piece.bytes.len()
+        parts.iter().map(|part| part.len()).sum()
+    }
+
+    fn place_one_by_one(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let mut at = offset;
+        for part in parts {
+            self.place(at, std::slice::from_ref(part))?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn place(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        self.stage.write_at(offset, parts)?;
+        self.take_in(offset, parts);
+        Ok(())
     }
 
     fn failed(&self, error: io::Error) {
@@ -158,8 +202,8 @@ impl Writer {
         self.landed.notify_one();
     }
 
-    fn take_in(&self, offset: u64, bytes: &[u8]) {
-        let len = bytes.len() as u64;
+    fn take_in(&self, offset: u64, parts: &[IoSlice<'_>]) {
+        let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
         let new = self.flight.with(|state| state.landed(offset..offset + len));
         if self.is_due(new) {
             self.flight.publish();
@@ -168,7 +212,9 @@ impl Writer {
         }
         let mut hash = self.hash.lock();
         if offset == hash.hashed {
-            hash.hasher.update(bytes);
+            for part in parts {
+                hash.hasher.update(part);
+            }
             hash.hashed += len;
         }
     }

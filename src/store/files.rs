@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, FileType, TryLockError};
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::Path;
@@ -41,6 +41,16 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
 
     /// Writes all `bytes` at `offset`.
     fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Writes all of `parts`, one behind the other, from `offset` on.
+    fn write_parts_at(&self, file: &File, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let mut at = offset;
+        for part in parts {
+            self.write_at(file, at, part)?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
 
     /// Fills `buffer` from `offset`; [`io::ErrorKind::UnexpectedEof`] where the file is too short.
     fn read_at(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
@@ -186,6 +196,25 @@ impl Files for Disk {
 
     fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
         file.write_all_at(bytes, offset)
+    }
+
+    fn write_parts_at(&self, file: &File, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let mut parts = parts.to_vec();
+        let (mut left, mut at) = (&mut parts[..], offset);
+        // Those without bytes in front, which would look like a disk that takes none.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            match rustix::io::pwritev(file, left, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    IoSlice::advance_slices(&mut left, written);
+                    at += written as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     fn read_at(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {

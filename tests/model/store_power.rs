@@ -344,8 +344,9 @@ fn a_writer_faster_than_the_disk_waits_for_it() {
         let stage = life.store.stage(&stage_key(b"a"), None).await.unwrap();
         let chunk = vec![7_u8; 8 << 20];
         let syncs = life.files.syncs();
-        // The background has no turn while this loop runs: the second window is the writer's to sync.
-        for n in 0..8 {
+        // The background has no turn while this loop runs: a window waits for it, and what comes behind it is the writer's
+        // to sync as soon as it is too much.
+        for n in 0..(32 + 256) / 8 {
             assert_eq!(life.files.syncs(), syncs);
             stage.write_at(n * (8 << 20), &chunk).unwrap();
         }

@@ -2,6 +2,7 @@
 //! digest, commits.
 
 mod error;
+mod gather;
 mod step;
 
 use std::sync::Arc;

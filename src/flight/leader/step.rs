@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
+use super::gather::Gathered;
 use crate::flight::Flights;
 use crate::flight::ports::{Body, BoxFuture, FetchError, Fetched, Pace, Source};
 use crate::flight::shared::Flight;
 use crate::flight::state::{Ask, Mismatch, StepId, Take};
-use crate::flight::writer::{Piece, Writer};
+use crate::flight::writer::{Permits, Writer};
 
 /// Bytes of one flight that may wait for the disk.
 const QUEUE_BYTES: usize = 1024 * 1024;
@@ -76,11 +77,20 @@ impl Line {
     }
 
     async fn run(&self, step: StepId, mut body: Box<dyn Body>) -> End {
+        let mut gathered = Gathered::new(Arc::clone(&self.writer));
         loop {
-            let taken = match body.next().await {
-                Some(Ok(bytes)) => self.take_in(step, bytes).await,
-                Some(Err(error)) => return End::Broken(error),
-                None => return End::Clean,
+            let next = match gathered.due() {
+                Some(due) => timeout_at(due, body.next()).await,
+                None => Ok(body.next().await),
+            };
+            let taken = match next {
+                Err(_) => {
+                    gathered.hand_over();
+                    Ok(())
+                }
+                Ok(Some(Ok(bytes))) => self.take_in(step, bytes, &mut gathered).await,
+                Ok(Some(Err(error))) => return End::Broken(error),
+                Ok(None) => return End::Clean,
             };
             if let Err(end) = taken {
                 return end;
@@ -89,9 +99,14 @@ impl Line {
     }
 
     /// Gives what is new of `bytes` to the writer, waiting while too many are in memory.
-    async fn take_in(&self, step: StepId, mut bytes: Bytes) -> Result<(), End> {
+    async fn take_in(
+        &self,
+        step: StepId,
+        mut bytes: Bytes,
+        gathered: &mut Gathered,
+    ) -> Result<(), End> {
         while !bytes.is_empty() {
-            let permits = self.permits(bytes.len()).await?;
+            let permits = self.permits(bytes.len(), gathered).await?;
             let mut changes = self.flight.watch();
             let (at, take, makes_way) = self.flight.with(|state| {
                 let at = state.position(step);
@@ -104,15 +119,12 @@ impl Line {
                         self.flight.wants.notify_one();
                     }
                     let bytes = split(&mut bytes, count);
-                    self.writer.push(Piece {
-                        offset: at,
-                        bytes,
-                        _permits: permits,
-                    });
+                    gathered.add(at, bytes, permits);
                 }
                 Take::Skip(count) => self.waste(split(&mut bytes, count).len()),
                 Take::Wait => {
                     drop(permits);
+                    gathered.hand_over();
                     if changes.changed().await.is_err() {
                         return Err(End::Enough);
                     }
@@ -126,16 +138,14 @@ impl Line {
         Ok(())
     }
 
-    async fn permits(&self, len: usize) -> Result<[tokio::sync::OwnedSemaphorePermit; 2], End> {
+    async fn permits(&self, len: usize, gathered: &mut Gathered) -> Result<Permits, End> {
         let permits = u32::try_from(len.min(QUEUE_BYTES)).unwrap_or(u32::MAX);
-        let own = Arc::clone(&self.queue).acquire_many_owned(permits);
-        let own = own.await.map_err(|_| End::Enough)?;
-        let all = Arc::clone(&self.flights.in_memory).acquire_many_owned(permits);
-        let all = all.await.map_err(|_| End::Enough)?;
+        let own = permit(&self.queue, permits, gathered).await?;
+        let all = permit(&self.flights.in_memory, permits, gathered).await?;
         if self.writer.failure().is_some() {
             return Err(End::Disk);
         }
-        Ok([own, all])
+        Ok(Permits { own, all })
     }
 
     fn waste(&self, bytes: usize) {
@@ -145,6 +155,20 @@ impl Line {
             metrics.wasted(upstream, bytes as u64);
         }
     }
+}
+
+/// Waits for the right to have bytes in memory. Nothing that has such a right waits meanwhile.
+async fn permit(
+    of: &Arc<Semaphore>,
+    count: u32,
+    gathered: &mut Gathered,
+) -> Result<OwnedSemaphorePermit, End> {
+    if let Ok(permit) = Arc::clone(of).try_acquire_many_owned(count) {
+        return Ok(permit);
+    }
+    gathered.hand_over();
+    let permit = Arc::clone(of).acquire_many_owned(count);
+    permit.await.map_err(|_| End::Enough)
 }
 
 /// Takes the first `count` bytes off.

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -42,6 +42,8 @@ pub(crate) struct Faults {
     pub(crate) room: AtomicU64,
     /// Nothing can be read back.
     pub(crate) unreadable: AtomicBool,
+    /// Lengths of the writes so far.
+    pub(crate) writes: Mutex<Vec<usize>>,
 }
 
 /// Where one id's bytes are; locked by whoever holds the stage.
@@ -67,6 +69,7 @@ impl Default for MemoryBlobs {
             faults: Arc::new(Faults {
                 room: AtomicU64::new(u64::MAX),
                 unreadable: AtomicBool::new(false),
+                writes: Mutex::default(),
             }),
             partials: Mutex::default(),
         }
@@ -245,7 +248,8 @@ impl Stage for MemoryStage {
         *place = is_kept.then(|| self.content.lock().clone());
     }
 
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         if self.place.lock().is_none() {
             return Err(io::Error::other("the stage is closed"));
         }
@@ -253,12 +257,13 @@ impl Stage for MemoryStage {
         if end > self.faults.room.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        self.faults.writes.lock().push(bytes.len());
         let mut content = self.content.lock();
         let at = positions(&(offset..end));
         if content.bytes.len() < at.end {
             content.bytes.resize(at.end, 0);
         }
-        content.bytes[at].copy_from_slice(bytes);
+        content.bytes[at].copy_from_slice(&bytes);
         content.present.insert(offset..end);
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod bans;
 mod claims;
 mod disk;
+mod gathering;
 mod ranges;
 mod resume;
 mod retry;

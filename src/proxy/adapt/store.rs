@@ -1,7 +1,7 @@
 //! The disk as a place for blobs.
 
 use std::any::Any;
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -100,8 +100,8 @@ impl Stage for DiskStage {
         self.0.present().to_vec()
     }
 
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_at(offset, bytes)
+    fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        self.0.write_parts_at(offset, parts)
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {

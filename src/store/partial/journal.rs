@@ -1,7 +1,7 @@
 //! The log of a partial, as a file that grows.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,9 +55,14 @@ impl Journal {
         }
     }
 
-    /// Notes that `bytes`, at `offset`, are in the file: the kernel has them, so that a killed process loses nothing.
-    pub(super) fn written(&mut self, offset: u64, bytes: &[u8]) {
-        self.blocks.add(offset, bytes, &mut self.done);
+    /// Notes that `parts`, one behind the other from `offset` on, are in the file: the kernel has them, so that a killed
+    /// process loses nothing.
+    pub(super) fn written(&mut self, offset: u64, parts: &[IoSlice<'_>]) {
+        let mut at = offset;
+        for part in parts {
+            self.blocks.add(at, part, &mut self.done);
+            at = at.saturating_add(part.len() as u64);
+        }
         self.write_done();
     }
 

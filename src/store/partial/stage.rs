@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,10 +55,15 @@ impl StagedBlob {
         &self.stage.present
     }
 
-    /// Writes `bytes` at `offset`. Blocks, for longer when the disk is slower than the writer: no more than two
-    /// windows wait to reach it. [`io::ErrorKind::StorageFull`] where there is no room.
+    /// Writes `bytes` at `offset`, as [`StagedBlob::write_parts_at`] does.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.stage.begin()?.write(offset, bytes)
+        self.write_parts_at(offset, &[IoSlice::new(bytes)])
+    }
+
+    /// Writes `parts`, one behind the other, from `offset` on. Blocks, for longer when the disk is slower than the writer:
+    /// some hundred MiB at most wait to reach it. [`io::ErrorKind::StorageFull`] where there is no room.
+    pub fn write_parts_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        self.stage.begin()?.write(offset, parts)
     }
 
     /// Fills `buffer` from `offset`, of bytes that were written. Blocks.
@@ -295,9 +300,9 @@ struct Turn {
 }
 
 impl Turn {
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
         match &mut self.writing {
-            Some(writing) => writing.write(&self.stage, offset, bytes),
+            Some(writing) => writing.write(&self.stage, offset, parts),
             None => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use super::journal::Journal;
@@ -30,8 +30,13 @@ pub(in crate::store) struct Writing {
 }
 
 impl Writing {
-    pub(super) fn write(&mut self, stage: &Stage, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    pub(super) fn write(
+        &mut self,
+        stage: &Stage,
+        offset: u64,
+        parts: &[IoSlice<'_>],
+    ) -> io::Result<()> {
+        let count = parts.iter().map(|part| part.len() as u64).sum();
         let end = offset.checked_add(count);
         let Some(end) = end.filter(|&end| stage.len.is_none_or(|len| end <= len)) else {
             return Err(io::Error::new(
@@ -39,17 +44,13 @@ impl Writing {
                 format!("{} ends before {offset} + {count}", stage.path.display()),
             ));
         };
-        self.place_with_room(stage, offset, end, bytes)?;
+        self.place_with_room(stage, offset, end, parts)?;
         stage.space.wrote(count);
         if let Some(journal) = &mut self.journal {
-            journal.written(offset, bytes);
+            journal.written(offset, parts);
         }
         self.dirty = self.dirty.saturating_add(count);
-        if self.dirty >= WRITE_BACK_WINDOW {
-            self.dirty = 0;
-            self.write_back(stage)?;
-        }
-        Ok(())
+        self.write_back(stage)
     }
 
     /// Places the bytes; as long as there is no room for them and some can be made, tries again.
@@ -58,10 +59,10 @@ impl Writing {
         stage: &Stage,
         offset: u64,
         end: u64,
-        bytes: &[u8],
+        parts: &[IoSlice<'_>],
     ) -> io::Result<()> {
         let (mut tries, mut promised) = (0, 0);
-        while let Err(error) = self.place(stage, offset, end, bytes) {
+        while let Err(error) = self.place(stage, offset, end, parts) {
             let is_disk_full = match &error {
                 RoomError::NoRoom { is_disk_full, .. } => *is_disk_full,
                 RoomError::Io(error) if is_full(error) => true,
@@ -87,10 +88,10 @@ impl Writing {
         stage: &Stage,
         offset: u64,
         end: u64,
-        bytes: &[u8],
+        parts: &[IoSlice<'_>],
     ) -> Result<(), RoomError> {
         self.make_room(stage, offset, end)?;
-        let write = || stage.files.write_at(&stage.file, offset, bytes);
+        let write = || stage.files.write_parts_at(&stage.file, offset, parts);
         let written = stage.room.with_space(write);
         Ok(written.map_err(|error| at("write to", &stage.path, &error))?)
     }
@@ -116,12 +117,20 @@ impl Writing {
         Ok(())
     }
 
-    /// Has the last window written to disk behind the writer's back, or, while the one before is still on its way,
-    /// makes the writer wait.
-    fn write_back(&self, stage: &Stage) -> io::Result<()> {
+    /// Has what was written go to the disk behind the writer's back, a window or more at a time; makes the writer wait
+    /// where the disk is too far behind.
+    fn write_back(&mut self, stage: &Stage) -> io::Result<()> {
+        if self.dirty < WRITE_BACK_WINDOW {
+            return Ok(());
+        }
         if !stage.write_back.begin() {
+            if self.dirty < MOST_BEHIND {
+                return Ok(());
+            }
+            self.dirty = 0;
             return stage.sync();
         }
+        self.dirty = 0;
         let chore = Chore::WriteBack {
             path: stage.path.clone(),
             log: stage.log.clone(),
@@ -185,3 +194,8 @@ const LEAST_SET_ASIDE: u64 = 1;
 /// the sync at commit stands in every other commit's way. (`sync_file_range` would do it page by page, but takes
 /// `unsafe` code, and promises nothing on some file systems.)
 const WRITE_BACK_WINDOW: u64 = 32 << 20;
+
+/// While the disk takes what came before, so much more is written before the writer waits for it: a blob comes as fast as
+/// the network brings it, and clients get it as fast, unless it is much larger than this. The kernel makes the writer
+/// wait sooner where memory is short.
+const MOST_BEHIND: u64 = 256 << 20;

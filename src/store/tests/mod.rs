@@ -11,6 +11,7 @@ use super::*;
 mod admin;
 mod blobs;
 mod evict;
+mod files;
 mod opening;
 mod orphans;
 mod records;

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::IoSlice;
 use std::path::PathBuf;
 use std::slice;
 
@@ -58,7 +59,7 @@ impl Partial {
         for part in parts {
             let bytes = content(part.clone());
             files.write_at(&data, part.start, &bytes).unwrap();
-            journal.written(part.start, &bytes);
+            journal.written(part.start, &[IoSlice::new(&bytes)]);
         }
         journal.flush();
         Self { dir, files, data }
@@ -179,7 +180,7 @@ fn a_log_goes_on_where_the_old_one_was() {
         .files
         .write_at(&partial.data, 500_000, &bytes)
         .unwrap();
-    journal.written(500_000, &bytes);
+    journal.written(500_000, &[IoSlice::new(&bytes)]);
     journal.flush();
     assert_eq!(partial.present(AFTER), slice::from_ref(&(0..LEN)));
 }
@@ -189,7 +190,7 @@ fn a_log_is_bounded_whatever_is_written() {
     let partial = Partial::new(slice::from_ref(&(0..500_000)));
     let mut journal = partial.recover(BEFORE).unwrap().journal.unwrap();
     for at in (0..LEN).step_by(20) {
-        journal.written(at, &[1]);
+        journal.written(at, &[IoSlice::new(&[1])]);
     }
     journal.flush();
     let len = fs::metadata(partial.log()).unwrap().len();
