@@ -1,6 +1,7 @@
 //! Into a running server and into a directory at rest: what is told, and what is here afterwards.
 
 use super::*;
+use crate::fake::{Gate, Rule};
 
 /// Everything is done once through a running server and once on its directory.
 const EACH: [bool; 2] = [true, false];
@@ -112,4 +113,29 @@ async fn offline_nothing_can_be_warmed_and_it_says_so() {
         scene.layby.stop().await;
     }
     assert!(scene.fake.record().all().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_again_before_the_end_is_told() {
+    let scene = Scene::new().await;
+    let (first, second) = (image(1), image(2));
+    first.push(&scene.fake, APP, "v1");
+    second.push(&scene.fake, APP, "v2");
+    let gate = Gate::closed();
+    let held = Rule::digest(second.layers[0].digest()).hold(&gate);
+    scene.fake.script(held);
+    let one_by_one = ["--jobs", "1", "org/app:v1", "org/app:v2"];
+    let removing = async {
+        gate.reached().await;
+        let digest = first.layers[0].digest().encoded();
+        let blobs = scene.layby.data().join("blobs/sha256").join(&digest[..2]);
+        std::fs::remove_file(blobs.join(digest)).expect("it was here");
+        gate.open();
+    };
+    let (told, ()) = tokio::join!(scene.warm(&one_by_one), removing);
+    let told = told.expect(1);
+    let lost = told.of("lost");
+    assert_eq!(lost.len(), 1, "{told:#?}");
+    assert_eq!(lost[0]["image"], "org/app:v1");
+    assert_eq!(told.report()["failed"], 1);
 }
