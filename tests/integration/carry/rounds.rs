@@ -188,7 +188,8 @@ async fn a_tag_that_moves_is_told_and_its_upstream_is_asked_when_it_can_be() {
             .expect(0);
         let newer = Image::new(76, &[10, 20]);
         newer.push(&fake, APP, "latest");
-        let other = Side::new(Setup::over(&fake)).await;
+        let setup = Setup::over(&fake).of(UPSTREAM, r#"tag_ttl = "1h""#);
+        let other = Side::new(setup).await;
         newer.pull(other.layby.address(), APP, "latest").await;
         has_tag(&other.layby, APP, "latest").await;
         let other = other.at_rest(is_at_rest).await;
@@ -211,7 +212,7 @@ async fn a_tag_that_moves_is_told_and_its_upstream_is_asked_when_it_can_be() {
         other
             .layby
             .clock()
-            .advance(std::time::Duration::from_secs(3600));
+            .advance(std::time::Duration::from_secs(60));
         other.pull(APP, "latest", &newer).await;
     }
 }
