@@ -14,6 +14,7 @@ mod detour;
 mod docker;
 mod eviction;
 mod faults;
+mod gap;
 mod guides;
 mod host;
 mod images;
