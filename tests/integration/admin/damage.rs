@@ -278,8 +278,17 @@ async fn the_scrub_finds_a_flipped_byte_by_itself_and_the_next_pull_heals_it() {
     let aside = scene.layby.data().join(name);
     let moved = eventually("the scrub", || async { fs::read(&aside).ok() }).await;
     assert!(moved == bytes);
-    assert!(!scene.layby.committed().contains(scene.victim().digest()));
-    let counted = scene.layby.metric("damaged_blobs_total", "").await;
+    // It has its new name before it loses the old one.
+    eventually("the end of the old name", || async {
+        let committed = scene.layby.committed();
+        (!committed.contains(scene.victim().digest())).then_some(())
+    })
+    .await;
+    let counted = eventually("the count", || async {
+        let counted = scene.layby.metric("damaged_blobs_total", "").await;
+        (counted > 0.0).then_some(counted)
+    })
+    .await;
     assert!((counted - 1.0).abs() < f64::EPSILON, "{counted}");
     scene.pulls().await;
     scene.verifies(&[], 0).await;
