@@ -170,9 +170,9 @@ impl Writer {
             && let Err(error) = self.place(piece.offset, &parts)
         {
             // What there is room for is kept: it would be asked for again.
-            let error = match parts.len() {
-                1 => Some(error),
-                _ => self.place_one_by_one(piece.offset, &parts).err(),
+            let error = match error.kind() {
+                io::ErrorKind::StorageFull => self.place_one_by_one(piece.offset, &parts).err(),
+                _ => Some(error),
             };
             if let Some(error) = error {
                 self.failed(error);
