@@ -110,8 +110,8 @@ impl Handle {
     }
 
     /// Waits until the blob is kept in the store, with its proof, reading nothing; tells `landed` now and then how many of
-    /// its bytes have come. For one that was admitted. What has failed after the digest was found to match is told as
-    /// [`Failure::Aborted`]: who asks anew finds out whether it was in passing.
+    /// its bytes have come. For one that was admitted. Unlike a reader it hears of a disk that failed after the digest was
+    /// found to match.
     pub async fn kept(&self, landed: impl Fn(u64) + Send) -> Result<(), Failure> {
         let mut changes = self.flight.watch();
         loop {

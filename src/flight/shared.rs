@@ -93,6 +93,8 @@ pub(super) struct Flight {
     pub(super) stored: OnceLock<Arc<dyn Blob>>,
     /// Whether what it fetched is a blob of the store, and the sources that answered have their proofs.
     pub(super) committed: AtomicBool,
+    /// Why it is none, though its bytes match: no reader hears of that.
+    pub(super) uncommitted: OnceLock<Failure>,
     /// Whether its leader is gone: nothing becomes of it any more.
     over: AtomicBool,
     /// Ends the fetch.
@@ -135,6 +137,7 @@ impl Flight {
             stage: OnceLock::new(),
             stored: OnceLock::new(),
             committed: AtomicBool::new(false),
+            uncommitted: OnceLock::new(),
             over: AtomicBool::new(false),
             cancel,
             unattended: Mutex::new(None),
@@ -238,7 +241,8 @@ impl Flight {
         if let Some(why) = self.with(|state| state.failure().cloned()) {
             return Some(Err(why));
         }
-        is_over.then_some(Err(Failure::Aborted))
+        let why = || self.uncommitted.get().cloned();
+        is_over.then(|| Err(why().unwrap_or(Failure::Aborted)))
     }
 
     /// The fetch has ended, so it no longer counts as unattended.

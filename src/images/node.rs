@@ -1,6 +1,7 @@
 //! YAML and JSON as trees that know their lines. An alias is the very node that it stands for, so none multiplies anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ptr;
 use std::rc::Rc;
 
 use saphyr_parser::{Event, Parser, ScanError};
@@ -27,8 +28,8 @@ pub(super) enum Value {
 
 /// Values within values.
 const DEPTH: usize = 128;
-/// Maps that are merged into one, `<<` within `<<`.
-const MERGES: u32 = 16;
+/// Maps in which a key is looked for that are merged into one, `<<` within `<<`.
+const MERGES: usize = 1024;
 
 impl Node {
     fn new(line: usize, value: Value) -> Self {
@@ -65,27 +66,34 @@ impl Node {
         }
     }
 
-    /// The value of a key, of the map itself or of one that is merged into it.
+    /// The value of a key, of the map itself or of one that is merged into it. None is looked at twice: lists of aliases
+    /// of maps with such lists lead to the same ones again and again.
     pub(super) fn get(&self, key: &str) -> Option<&Rc<Self>> {
-        self.get_within(key, MERGES)
+        let (mut waiting, mut seen) = (vec![self], HashSet::new());
+        while let Some(map) = waiting.pop() {
+            if let Some(own) = map.own(key) {
+                return Some(own);
+            }
+            if seen.len() >= MERGES {
+                return None;
+            }
+            let is_new = seen.insert(ptr::from_ref(map));
+            let Some(merged) = map.own("<<").filter(|_| is_new) else {
+                continue;
+            };
+            match &merged.value {
+                // The first counts most.
+                Value::List(maps) => waiting.extend(maps.iter().take(MERGES).rev().map(Rc::as_ref)),
+                _ => waiting.push(merged),
+            }
+        }
+        None
     }
 
-    fn get_within(&self, key: &str, merges: u32) -> Option<&Rc<Self>> {
-        let of = |wanted: &str| {
-            let mut entries = self.entries().iter();
-            entries
-                .find(|(key, _)| key == wanted)
-                .map(|(_, value)| value)
-        };
-        if let Some(own) = of(key) {
-            return Some(own);
-        }
-        let merges = merges.checked_sub(1)?;
-        let merged = of("<<")?;
-        match &merged.value {
-            Value::List(maps) => maps.iter().find_map(|map| map.get_within(key, merges)),
-            _ => merged.get_within(key, merges),
-        }
+    fn own(&self, key: &str) -> Option<&Rc<Self>> {
+        let mut entries = self.entries().iter();
+        let found = entries.find(|(own, _)| own == key);
+        found.map(|(_, value)| value)
     }
 }
 

@@ -188,6 +188,19 @@ volumes:
 }
 
 #[test]
+fn merges_of_merges_are_looked_through_once() {
+    let mut text = "x-0: &m0 {a: b}\n".to_owned();
+    for number in 1..15 {
+        let below = format!("*m{}", number - 1);
+        let many = vec![below; 20].join(", ");
+        writeln!(text, "x-{number}: &m{number} {{<<: [{many}]}}").unwrap();
+    }
+    text.push_str("x-first: &first {image: first}\nx-last: &last {image: last}\n");
+    text.push_str("services:\n  none: {<<: *m14}\n  one: {<<: [*m14, *first, *last]}\n");
+    assert_eq!(images("compose.yaml", &text), ["first"]);
+}
+
+#[test]
 fn a_dockerfile_names_what_its_build_pulls() {
     let text = r#"# syntax=docker/dockerfile:1.7
 # escape=`

@@ -411,7 +411,11 @@ impl Leading<Lease> for Leader {
         };
         let blobs = &self.flights.blobs;
         let committed = blobs.commit(Arc::clone(stage), len, digest).await;
-        committed.map_err(store_failure)?;
+        if let Err(error) = committed {
+            let why = store_failure(error);
+            let _ = self.flight.uncommitted.set(why.clone());
+            return Err(why);
+        }
         self.is_committed = true;
         // Those that vouched with their answer get their record now, when what it names is durable.
         for index in self.flight.with(|state| state.answered_sources()) {

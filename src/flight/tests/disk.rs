@@ -96,6 +96,9 @@ async fn a_commit_that_fails_harms_nobody() {
     world.landed().await;
     assert!(!world.is_stored() && !world.is_fetched());
     assert_eq!(source.delivered.load(Ordering::SeqCst), 0);
+    // But for who waits for the store, to whom it is no fetch that was ended.
+    let failure = handle.kept(|_| {}).await.unwrap_err();
+    assert!(matches!(failure, Failure::Store(_)), "{failure}");
 }
 
 #[tokio::test]

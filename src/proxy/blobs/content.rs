@@ -9,7 +9,7 @@ use crate::proxy::{BlobContent, BlobReader, BrokenBody, Place};
 use crate::telemetry::Metrics;
 
 use super::bypass::Supply;
-use super::why_wrecked;
+use super::why_failed;
 
 /// A blob that is being fetched.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl FlightReader {
     }
 
     fn rescue(&mut self, wreck: &Arc<Wreck>) {
-        let reason = why_wrecked(wreck);
+        let reason = why_failed(wreck.error());
         self.metrics.cache.bypassed(reason.as_str());
         tracing::warn!(
             upstream = %self.place.upstream, repository = %self.place.repository,

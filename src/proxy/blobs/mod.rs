@@ -18,9 +18,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use crate::flight::ports::{Blob, Blobs, FetchError, Fetched, Pace, Source};
-use crate::flight::{
-    Failure, Flights, Handle, Head, Key, Opened, Refusal, Uncached, Wanted, Wish, Wreck,
-};
+use crate::flight::{Failure, Flights, Handle, Head, Key, Opened, Refusal, Uncached, Wanted, Wish};
 use crate::oci::{Digest, RangeSpec, Ranges};
 use crate::telemetry::Metrics;
 use crate::upstream::{self, Call};
@@ -416,8 +414,8 @@ fn why_uncached(place: &Place, refusal: Refusal) -> Result<(BypassReason, Option
                 message: format!("{} did not answer in time", place.upstream),
             }));
         }
-        Refusal::Failed(Failure::Store(_)) => (BypassReason::DiskFailed, None),
-        Refusal::Failed(Failure::Wrecked(wreck)) => (why_wrecked(&wreck), None),
+        Refusal::Failed(Failure::Store(error)) => (why_failed(&error), None),
+        Refusal::Failed(Failure::Wrecked(wreck)) => (why_failed(wreck.error()), None),
         Refusal::Failed(Failure::Bypass(why, answer)) => {
             let reason = match why {
                 Uncached::TooLarge => BypassReason::TooLarge,
@@ -428,9 +426,9 @@ fn why_uncached(place: &Place, refusal: Refusal) -> Result<(BypassReason, Option
     })
 }
 
-/// What the operator is told of a disk that failed under a fetch.
-fn why_wrecked(wreck: &Wreck) -> BypassReason {
-    if wreck.error().kind() == io::ErrorKind::StorageFull {
+/// What the operator is told of a disk that failed a fetch.
+fn why_failed(error: &io::Error) -> BypassReason {
+    if error.kind() == io::ErrorKind::StorageFull {
         BypassReason::NoRoom
     } else {
         BypassReason::DiskFailed

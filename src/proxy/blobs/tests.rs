@@ -387,7 +387,10 @@ async fn what_cannot_be_committed_or_has_no_room_is_not_brought() {
     world.blobs.commits.close();
     let (service, digest) = (world.service().await, world.key().digest);
     let failed = service.bring(&ubuntu(), &digest, &call(), |_| {}).await;
-    assert!(matches!(failed, Err(Unkept::Error(Error::Stopping))));
+    assert!(matches!(
+        failed,
+        Err(Unkept::Uncached(BypassReason::DiskFailed))
+    ));
     let world = World::new();
     world.blobs.full.store(true, Ordering::SeqCst);
     let (service, digest) = (world.service().await, world.key().digest);

@@ -50,6 +50,8 @@ pub(super) struct Tags {
     /// Upstreams' refusals to say: absences of what is not stored, failed revalidations of what is.
     failures: Recent<TagKey, Error>,
     questions: Singles<TagKey, Found>,
+    /// Those of who insists, and waits as long as it takes: a client with an old answer joins none of them.
+    insisting: Singles<TagKey, Found>,
     late: Late,
     saver: Arc<Saver>,
 }
@@ -77,6 +79,7 @@ impl Tags {
                 .build(),
             failures: Recent::new(),
             questions: Singles::new(ctx.tasks.clone()),
+            insisting: Singles::new(ctx.tasks.clone()),
             late: Late::default(),
             saver: Arc::new(Saver::new(Arc::clone(&ctx), Arc::clone(&manifests))),
             ctx,

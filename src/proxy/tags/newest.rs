@@ -30,7 +30,7 @@ impl Tags {
             return Ok((held, super::CacheOutcome::Hit));
         }
         let resolve = || Arc::clone(self).resolve(key.clone(), call.clone(), true);
-        let (found, _) = self.questions.run(&key, call.deadline, resolve).await?;
+        let (found, _) = self.insisting.run(&key, call.deadline, resolve).await?;
         Ok(found)
     }
 

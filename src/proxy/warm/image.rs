@@ -15,7 +15,7 @@ use super::run::{Run, Warmed};
 
 /// Indexes within indexes that are followed.
 const DEPTH: u32 = 4;
-/// Most parts of one image, what refers to it included.
+/// Most parts of one image, what refers to it included, those that are still to be looked at among them.
 const MOST_PARTS: usize = 16_384;
 
 /// What an image turns out to need.
@@ -28,6 +28,7 @@ pub(super) struct Plan {
     pub(super) subjects: Vec<Digest>,
     pub(super) problems: Vec<WarmProblem>,
     pub(super) referrers: u64,
+    is_too_much: bool,
 }
 
 impl Plan {
@@ -38,6 +39,16 @@ impl Plan {
     fn note(&mut self, part: Arc<Part>) {
         self.seen.insert(part.digest.clone());
         self.parts.push(part);
+    }
+
+    /// Whether it has come to too much, with so many more `waiting`; that is told once, of `digest`.
+    pub(super) fn is_too_much(&mut self, digest: &Digest, waiting: usize) -> bool {
+        if !self.is_too_much && self.parts.len().saturating_add(waiting) > MOST_PARTS {
+            self.is_too_much = true;
+            let message = format!("it leads to more than {MOST_PARTS} parts");
+            self.problem(digest.as_str(), "too_many", message);
+        }
+        self.is_too_much
     }
 
     pub(super) fn problem(&mut self, part: &str, reason: &str, message: String) {
@@ -144,7 +155,8 @@ impl Run {
         Ok(found)
     }
 
-    /// Notes the manifest and all that it leads to on these platforms.
+    /// Notes the manifest and all that it leads to on these platforms. What is listed waits by its digest, and is fetched
+    /// when its turn comes.
     pub(super) async fn walk(
         &self,
         text: &str,
@@ -153,47 +165,65 @@ impl Run {
         platforms: &Platforms,
         plan: &mut Plan,
     ) {
-        let mut waiting = VecDeque::from([(top, DEPTH)]);
-        while let Some(((held, outcome), depth)) = waiting.pop_front() {
-            if plan.has(&held.digest) {
+        let mut waiting = VecDeque::new();
+        self.note(place, &top, DEPTH, platforms, plan, &mut waiting);
+        while let Some((digest, depth)) = waiting.pop_front() {
+            if plan.has(&digest) {
                 continue;
             }
-            self.note_manifest(place, &held, outcome, plan);
-            let Ok(info) = ManifestInfo::parse(Some(&held.media_type), &held.bytes) else {
-                let message =
-                    "it is no manifest that layby can read, so what it needs is not known";
-                plan.problem(held.digest.as_str(), "invalid", message.to_owned());
-                continue;
-            };
-            self.note_blobs(place, &info, plan);
-            if plan.parts.len() > MOST_PARTS {
-                let message = format!("it leads to more than {MOST_PARTS} parts");
-                plan.problem(held.digest.as_str(), "too_many", message);
+            if plan.is_too_much(&digest, waiting.len() + 1) {
                 return;
             }
-            let choice = platforms.choose(info.manifests(), self.order.referrers);
-            let is_index = matches!(info.kind, ManifestKind::Index { .. });
-            // An image that is in no index is taken for whatever it is for.
-            if is_index && depth == DEPTH {
-                let listed = written(&info);
-                for platform in &choice.lacking {
-                    let message = format!("the index has nothing for it; it has {listed}");
-                    plan.problem(&platform.to_string(), "platform", message);
-                }
-            }
-            for child in choice.chosen {
-                let Some(depth) = depth.checked_sub(1) else {
-                    let message = "indexes within indexes are not followed that deep";
-                    plan.problem(child.digest.as_str(), "too_many", message.to_owned());
-                    continue;
-                };
-                let reference = Reference::Digest(child.digest.clone());
-                match self.find(text, place, &reference).await {
-                    Ok(found) => waiting.push_back((found, depth)),
-                    Err(problem) => plan.problems.push(problem),
-                }
+            let reference = Reference::Digest(digest);
+            match self.find(text, place, &reference).await {
+                Ok(found) => self.note(place, &found, depth, platforms, plan, &mut waiting),
+                Err(problem) => plan.problems.push(problem),
             }
         }
+    }
+
+    /// Notes a manifest and its blobs, and has the manifests wait that it lists for these platforms.
+    fn note(
+        &self,
+        place: &Place,
+        (held, outcome): &Found,
+        depth: u32,
+        platforms: &Platforms,
+        plan: &mut Plan,
+        waiting: &mut VecDeque<(Digest, u32)>,
+    ) {
+        if plan.has(&held.digest) {
+            return;
+        }
+        self.note_manifest(place, held, *outcome, plan);
+        let Ok(info) = ManifestInfo::parse(Some(&held.media_type), &held.bytes) else {
+            let message = "it is no manifest that layby can read, so what it needs is not known";
+            plan.problem(held.digest.as_str(), "invalid", message.to_owned());
+            return;
+        };
+        self.note_blobs(place, &info, plan);
+        if plan.is_too_much(&held.digest, waiting.len()) {
+            return;
+        }
+        let choice = platforms.choose(info.manifests(), self.order.referrers);
+        let is_index = matches!(info.kind, ManifestKind::Index { .. });
+        // An image that is in no index is taken for whatever it is for.
+        if is_index && depth == DEPTH {
+            let listed = written(&info);
+            for platform in &choice.lacking {
+                let message = format!("the index has nothing for it; it has {listed}");
+                plan.problem(&platform.to_string(), "platform", message);
+            }
+        }
+        let Some(below) = depth.checked_sub(1) else {
+            for child in choice.chosen {
+                let message = "indexes within indexes are not followed that deep";
+                plan.problem(child.digest.as_str(), "too_many", message.to_owned());
+            }
+            return;
+        };
+        let chosen = choice.chosen.into_iter();
+        waiting.extend(chosen.map(|child| (child.digest.clone(), below)));
     }
 
     fn note_manifest(&self, place: &Place, held: &Held, outcome: CacheOutcome, plan: &mut Plan) {

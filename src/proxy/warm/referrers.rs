@@ -25,6 +25,9 @@ impl Run {
             let subjects: Vec<Digest> = plan.subjects.iter().skip(done).cloned().collect();
             done = plan.subjects.len();
             for subject in subjects {
+                if plan.is_too_much(&subject, 0) {
+                    return;
+                }
                 if let Err(problem) = self.referrers_of(text, place, &subject, plan).await {
                     plan.problems.push(problem);
                 }

@@ -165,6 +165,34 @@ async fn signatures_come_along_and_are_listed_offline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_more_than_an_image_may_have_is_refused_before_any_of_it_is_fetched() {
+    let scene = Scene::new().await;
+    let listed = |number: u32| {
+        let digest = Digest::sha256(&number.to_be_bytes());
+        json!({ "mediaType": OCI_MANIFEST, "digest": digest.as_str(), "size": 1 })
+    };
+    let listed: Vec<_> = (0..16_384).map(listed).collect();
+    let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed });
+    let digest = scene.fake.put_manifest(APP, OCI_INDEX, index.to_string());
+    scene.fake.tag(APP, "v1", &digest);
+    let told = scene
+        .warm(&["--platform", "all", "--referrers", "org/app:v1"])
+        .await
+        .expect(1);
+    let problems = told.ended("org/app:v1")["problems"].as_array();
+    let problems = problems.expect("a list");
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0]["reason"], "too_many");
+    assert!(
+        scene
+            .fake
+            .record()
+            .of("GET", "/manifests/sha256:")
+            .is_empty()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_tells_the_sizes_and_fetches_no_blob() {
     let scene = Scene::new().await;
     let shared = layer(1, 300);

@@ -42,6 +42,24 @@ async fn an_old_answer_is_none_for_who_insists() {
     assert!(matches!(newest(&world).await, Err(Error::NotCached { .. })));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_does_not_wait_with_who_insists() {
+    let world = Arc::new(old().await);
+    world.registry.hold();
+    let asking = Arc::clone(&world);
+    let insists = client(async move { newest(&asking).await });
+    turns().await;
+    assert_eq!(world.registry.asked(), [HEAD]);
+    let start = tokio::time::Instant::now();
+    let stale = CacheOutcome::Stale(StaleReason::Unreachable);
+    assert_eq!(pulled(&world).await, (digest(&image("a")), stale));
+    assert_eq!(start.elapsed(), world.ctx.revalidate_timeout);
+    assert!(!insists.is_finished());
+    let moved = world.registry.push(&ubuntu(), "latest", &image("b"));
+    world.registry.release();
+    assert_eq!(insists.await.unwrap().unwrap().0, moved);
+}
+
 #[tokio::test]
 async fn an_immutable_tag_stays_where_it_is_for_all() {
     let rule = "[[tags.rule]]\nmatch = '**:latest'\nimmutable = true";
