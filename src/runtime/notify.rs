@@ -4,6 +4,10 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// For how long a manager whose queue is full is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The service manager, or nobody where none asked to be told.
 #[derive(Debug)]
@@ -20,8 +24,8 @@ impl Notifier {
             None => SocketAddr::from_pathname(name)?,
         };
         let socket = UnixDatagram::unbound()?;
-        // A manager that does not read must not hold us up.
-        socket.set_nonblocking(true)?;
+        // A busy manager reads in a moment; one that does not read must not hold us up.
+        socket.set_write_timeout(Some(PATIENCE))?;
         Ok(Self(Some((socket, address))))
     }
 
@@ -94,6 +98,22 @@ mod tests {
         let notifier = Notifier::new(Some(format!("@{name}").as_ref())).unwrap();
         notifier.ready("up").unwrap();
         assert_eq!(read(&manager), "READY=1\nSTATUS=up");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_manager_with_a_full_queue_is_waited_for_but_not_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let _manager = UnixDatagram::bind(&path).unwrap();
+        let other = UnixDatagram::unbound().unwrap();
+        other.set_nonblocking(true).unwrap();
+        while other.send_to(b"x", &path).is_ok() {}
+        let notifier = Notifier::new(Some(path.as_os_str())).unwrap();
+        let begun = std::time::Instant::now();
+        let error = notifier.ready("up").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(begun.elapsed() > PATIENCE * 9 / 10);
     }
 
     #[test]

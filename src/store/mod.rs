@@ -74,7 +74,7 @@ pub use evict::Evicted;
 pub use files::{Disk, Entries, Entry, FileId, Files, Kind, Space, Stat};
 pub use look::{BlobHold, BlobLook};
 pub use notes::Note;
-pub use open::{Formats, OpenError, Step};
+pub use open::{Formats, OpenError, Step, is_in_use};
 pub use orphan::RefLook;
 pub use partial::{Block, BootId, LogHeader, MAX_BLOCK, StageKey, StagedBlob, checksum};
 pub use refs::{MAX_REF_LEN, RefKey, RefKind, RefKindName, RefWalk};

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::chown;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use clap::CommandFactory as _;
@@ -164,4 +166,68 @@ fn each_command_has_a_manual_page_that_groff_takes_without_a_word() {
             assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{page}");
         }
     }
+}
+
+/// `layby setup … --write` in a folder of its own.
+fn set_up(folder: &Path, arguments: &str, stdout: Stdio) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_layby"));
+    command
+        .args(["setup", "--write", "--mirror", "http://127.0.0.1:5000"])
+        .args(arguments.split(' '));
+    let command = command.current_dir(folder).stdin(Stdio::null());
+    let command = command.stdout(stdout).stderr(Stdio::piped());
+    let child = command.spawn().expect("layby starts");
+    child.wait_with_output().expect("it ends")
+}
+
+#[test]
+fn a_file_without_a_folder_is_written_where_one_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = set_up(folder.path(), "docker --file new.json", Stdio::piped());
+    assert!(output.status.success(), "{output:?}");
+    assert!(folder.path().join("new.json").is_file());
+    let left = fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 1);
+}
+
+#[test]
+fn all_files_are_written_whether_or_not_anybody_listens() {
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let closed = || std::io::pipe().unwrap().1;
+    for (stdout, code) in [(Stdio::from(closed()), 0), (Stdio::from(full()), 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = set_up(folder.path(), "containerd --root .", stdout);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        for name in ["config.toml", "certs.d/_default/hosts.toml"] {
+            let path = folder.path().join("etc/containerd").join(name);
+            assert!(path.is_file(), "{name}: {output:?}");
+        }
+    }
+}
+
+#[test]
+fn the_superuser_does_not_write_into_a_directory_of_another_user_at_rest() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: only the superuser has somebody else's directories");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    chown(folder.path(), Some(7), Some(8)).unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    for call in [&["ls"][..], &["warm", "r.test/a:1"], &["import", "x.tar"]] {
+        let output = layby(&[call, &["--data-dir", data_dir]].concat());
+        assert_eq!(output.status.code(), Some(3), "{call:?}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains("setpriv --reuid=7 --regid=8 --clear-groups layby"),
+            "{call:?}: {said}"
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{call:?}");
+    }
+    // A server that runs is asked, whomever it belongs to.
+    let lock = fs::File::create(folder.path().join("layby.lock")).unwrap();
+    lock.lock().unwrap();
+    let output = layby(&["ls", "--data-dir", data_dir]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("admin.token cannot be read"), "{said}");
 }

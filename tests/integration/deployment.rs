@@ -327,6 +327,8 @@ fn the_unit_calls_the_program_as_it_wants_to_be_called_and_lets_it_end() {
     configured_by(&call[1..]);
     assert!(call.contains(&&*format!("/var/lib/{}", setting(&unit, "StateDirectory"))));
     assert_eq!(setting(&unit, "Type"), "notify");
+    // What `layby serve` ends with for a configuration that cannot be used.
+    assert_eq!(setting(&unit, "RestartPreventExitStatus"), "2");
     let stop: u64 = setting(&unit, "TimeoutStopSec")
         .trim_end_matches('s')
         .parse()

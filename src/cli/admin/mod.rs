@@ -3,6 +3,7 @@
 //! The lock of the data directory decides. While a server holds it, that server is asked, over its admin listener; else
 //! the directory itself is. Both are an [`Administration`] and give the same answers.
 
+mod owner;
 mod remote;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -16,8 +17,9 @@ use super::{FileArg, MISUSE, OverrideArgs, configure, reachable};
 use crate::app::{AtRest, Environment, StartError};
 use crate::config::{Config, Faults};
 use crate::proxy::admin::{AdminError, Administration};
-use crate::store::{OpenError, read_admin_token};
+use crate::store::{OpenError, is_in_use, read_admin_token};
 
+use owner::Foreign;
 use remote::Remote;
 
 /// Flags of every command of administration.
@@ -168,13 +170,21 @@ impl AdminArgs {
             return Ok(Reached::Server(Box::new(remote)));
         }
         let data_dir = &config.data_dir;
+        let unusable = |error: io::Error| Failure::Nobody(no_directory(data_dir, &error));
+        if let Some(owner) = Foreign::of(data_dir).map_err(unusable)? {
+            // Not opened, not even to find the lock taken: it may be let go at any moment.
+            if is_in_use(data_dir).map_err(unusable)? {
+                return Ok(Reached::Server(Box::new(self.server(&config)?)));
+            }
+            return Err(Failure::Nobody(owner.to_string()));
+        }
         let opened = match need {
             Need::Upstreams => AtRest::open_to_fetch(&config, Environment::default()).await,
             Need::Content | Need::Place => {
                 if let Err(error) = std::fs::metadata(data_dir.join("layby.json"))
                     && !(need == Need::Place && is_new(data_dir))
                 {
-                    return Err(Failure::Nobody(no_directory(data_dir, &error)));
+                    return Err(unusable(error));
                 }
                 let opened = AtRest::open(&config, Environment::default()).await;
                 opened.map_err(StartError::from)

@@ -1,9 +1,10 @@
 //! The clients that can be set up.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::mirror::Wish;
 use super::piece::Piece;
+use super::place::Failure;
 use super::{buildkit, containerd, docker, k3s, kaniko, registries};
 
 /// A client of registries.
@@ -79,6 +80,20 @@ impl Client {
             Self::Buildkit => vec![buildkit::piece(wish)],
             Self::K3s => vec![k3s::piece(wish)],
             Self::Kaniko => Vec::new(),
+        }
+    }
+
+    /// The same, but for what other files of the client say already; refused where they say something against it. `at`
+    /// tells where a path is on this machine.
+    pub(super) fn missing(
+        self,
+        wish: &Wish,
+        main: Option<&str>,
+        at: &dyn Fn(&Path) -> PathBuf,
+    ) -> Result<Vec<Piece>, Failure> {
+        match self {
+            Self::Podman | Self::Crio => registries::missing(wish, at),
+            _ => Ok(self.pieces(wish, main)),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -33,7 +33,6 @@ mod yaml;
 
 use client::Client;
 use mirror::{Authority, Mirror, Wish};
-use piece::Piece;
 use place::{Change, Failure};
 
 /// Prints what a client needs to pull through Layby, or writes it where the client looks for it.
@@ -116,10 +115,7 @@ enum Misuse {
     #[error("kaniko reads no file; give it the flags that `layby setup kaniko` prints")]
     NoFiles,
     #[error("{path} cannot be read: {source}; name a file of certificates in PEM")]
-    Authority {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Authority { path: PathBuf, source: io::Error },
     #[error(
         "{0} holds no certificate in PEM; name the certificate of the authority that signed the mirror's"
     )]
@@ -208,15 +204,14 @@ impl Setup {
     }
 
     /// What the client's main file holds where it is set up.
-    fn pieces(&self, client: Client, wish: &Wish) -> Result<Vec<Piece>, Failure> {
+    fn main(&self, client: Client) -> Result<Option<String>, Failure> {
         let main = client.main_file().map(|path| self.at(path));
-        let main = main.map(|path| place::read(&path)).transpose()?.flatten();
-        Ok(client.pieces(wish, main.as_deref()))
+        Ok(main.map(|path| place::read(&path)).transpose()?.flatten())
     }
 
     /// The files on standard output, what is to be known about them on standard error.
     fn print(&self, client: Client, wish: &Wish) -> Result<(), Failure> {
-        let pieces = self.pieces(client, wish)?;
+        let pieces = client.pieces(wish, self.main(client)?.as_deref());
         let mut text = client.flags(wish).unwrap_or_default();
         let several = pieces.len() > 1;
         for (number, piece) in pieces.iter().enumerate() {
@@ -228,8 +223,8 @@ impl Setup {
             }
             text.push_str(&piece.text);
         }
-        // A pipe that nobody reads any more needs nothing.
-        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        let mut output = Output::default();
+        output.tell(&text);
         if let [piece] = &pieces[..] {
             eprintln!("file: {}", piece.path.display());
         }
@@ -237,38 +232,43 @@ impl Setup {
         if !pieces.is_empty() {
             eprintln!("to have it written there, keeping what is there: add --write");
         }
-        Ok(())
+        output.ended()
     }
 
     /// All files are looked at before the first is written.
     fn place(&self, client: Client, wish: &Wish) -> Result<(), Failure> {
-        let changes: Vec<Change> = self
-            .pieces(client, wish)?
+        let main = self.main(client)?;
+        let changes: Vec<Change> = client
+            .missing(wish, main.as_deref(), &|path| self.at(path))?
             .iter()
             .map(|piece| Change::of(piece, &self.at(&piece.path)))
             .collect::<Result<_, _>>()?;
         let (needed, settled): (Vec<_>, Vec<_>) =
             changes.iter().partition(|change| change.is_needed());
+        let mut output = Output::default();
+        if changes.is_empty() {
+            output.tell("nothing to change, other files of the client say it already\n");
+        }
         for change in settled {
-            println!("{}: nothing to change", change.path().display());
+            output.tell(&format!("{}: nothing to change\n", change.path().display()));
         }
         for change in &needed {
             if self.dry_run {
-                print!("{}", change.difference());
+                output.tell(&change.difference());
                 continue;
             }
             let backup = change.write(Timestamp::now())?;
             let was = backup.map(|path| format!(", was {}", path.display()));
-            println!(
-                "{}: written{}",
+            output.tell(&format!(
+                "{}: written{}\n",
                 change.path().display(),
                 was.unwrap_or_default()
-            );
+            ));
         }
         if !needed.is_empty() {
             tell(client, wish);
         }
-        Ok(())
+        output.ended()
     }
 
     /// Where a client's path is on this machine.
@@ -279,6 +279,32 @@ impl Setup {
             }
             (_, Some(root)) => root.join(path.strip_prefix("/").unwrap_or(path)),
             _ => path.to_owned(),
+        }
+    }
+}
+
+/// Standard output, which is no reason to leave a file out: what it did not take is told at the end.
+#[derive(Default)]
+struct Output {
+    failed: Option<io::Error>,
+}
+
+impl Output {
+    fn tell(&mut self, text: &str) {
+        let mut stdout = io::stdout().lock();
+        let told = stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush());
+        if let Err(error) = told {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    fn ended(self) -> Result<(), Failure> {
+        match self.failed {
+            // A pipe that nobody reads any more needs nothing.
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+            _ => Ok(()),
         }
     }
 }

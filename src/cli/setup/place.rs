@@ -20,7 +20,7 @@ pub(super) struct Change {
     new: String,
 }
 
-/// Why a file does not become what it should be. Nothing was changed.
+/// Why a file does not become what it should be, or that is not told.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// The system does not let us.
@@ -43,6 +43,9 @@ pub(super) enum Failure {
         /// What it should say.
         text: String,
     },
+    /// The files are what they should be, but nobody was told.
+    #[error("all is done, but standard output takes no more: {0}")]
+    Output(io::Error),
     /// Somebody else wrote it meanwhile.
     #[error(
         "{0} was changed by somebody else at the same time; see what it says, and run this again"
@@ -74,16 +77,33 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Failure> {
 impl Change {
     /// What `piece` makes of the file at `path`.
     pub(super) fn of(piece: &Piece, path: &Path) -> Result<Self, Failure> {
+        let refused = |path: PathBuf, why: String| Failure::Refused {
+            path,
+            why,
+            text: piece.text.clone(),
+        };
         // A link stays one: what it points at is changed.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let path = match fs::canonicalize(path) {
+            Ok(path) => path,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if fs::symlink_metadata(path).is_ok() {
+                    let why = "it is a link to a file that is not there; make that file, or remove the link";
+                    return Err(refused(path.to_owned(), why.to_owned()));
+                }
+                path.to_owned()
+            }
+            Err(source) => {
+                return Err(Failure::Io {
+                    action: "read",
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
         let old = read(&path)?;
         match piece.merged(old.as_deref()) {
             Ok(new) => Ok(Self { path, old, new }),
-            Err(Refusal { why }) => Err(Failure::Refused {
-                path,
-                why,
-                text: piece.text.clone(),
-            }),
+            Err(Refusal { why }) => Err(refused(path, why)),
         }
     }
 
@@ -120,11 +140,17 @@ impl Change {
             path: path.to_owned(),
             source,
         };
-        let folder = self.path.parent().unwrap_or(Path::new("/"));
+        let folder = match self.path.parent() {
+            Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+            Some(folder) => folder,
+            None => Path::new("/"),
+        };
         fs::create_dir_all(folder).map_err(|error| failed("made", folder, error))?;
-        let temporary = beside(&self.path, "layby-new");
-        let result = self.write_aside(&temporary);
-        if let Err(error) = result {
+        // A file of this run, whatever others have put there or are about to.
+        let temporary = beside(&self.path, &format!("layby-new-{:016x}", fastrand::u64(..)));
+        let mut file =
+            File::create_new(&temporary).map_err(|error| failed("made", &temporary, error))?;
+        if let Err(error) = self.fill(&mut file) {
             let _ = fs::remove_file(&temporary);
             return Err(failed("written", &temporary, error));
         }
@@ -135,15 +161,14 @@ impl Change {
         replaced
     }
 
-    /// The new form under another name, on disk, with mode and owner of the old one.
-    fn write_aside(&self, temporary: &Path) -> io::Result<()> {
-        let mut file = File::create(temporary)?;
+    /// The new form, on disk, with mode and owner of the old one.
+    fn fill(&self, file: &mut File) -> io::Result<()> {
         if self.old.is_some() {
             let like = fs::metadata(&self.path)?;
             let own = file.metadata()?;
             if (like.uid(), like.gid()) != (own.uid(), own.gid()) {
                 let (uid, gid) = (Uid::from_raw(like.uid()), Gid::from_raw(like.gid()));
-                rustix::fs::fchown(&file, Some(uid), Some(gid))?;
+                rustix::fs::fchown(&*file, Some(uid), Some(gid))?;
             }
             file.set_permissions(like.permissions())?;
         }
@@ -199,6 +224,29 @@ impl Change {
         }
         Err(Failure::Moved(self.path.clone()))
     }
+}
+
+/// The files in `folder` whose names end in `.conf`, in order of their names; none where there is no folder.
+pub(super) fn drop_ins(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |source| Failure::Io {
+        action: "read",
+        path: folder.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|end| end == "conf") && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// `path` with something behind its name.
@@ -285,6 +333,33 @@ mod tests {
         change.write(Timestamp::UNIX_EPOCH).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&path).unwrap(), "new\nmore\n");
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_refused_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        symlink(folder.path().join("gone"), &link).unwrap();
+        let error = Change::of(&piece("new\n"), &link).unwrap_err();
+        assert!(matches!(error, Failure::Refused { .. }), "{error}");
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = Change::of(&piece("new\n"), &file.join("x")).unwrap_err();
+        assert!(matches!(error, Failure::Io { .. }), "{error}");
+        assert_eq!(names(folder.path()), ["file", "link"]);
+    }
+
+    #[test]
+    fn a_temporary_file_of_another_run_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let theirs = folder.path().join("theirs");
+        fs::write(&theirs, "theirs").unwrap();
+        symlink(&theirs, folder.path().join("x.layby-new")).unwrap();
+        let path = folder.path().join("x");
+        let change = Change::of(&piece("new\n"), &path).unwrap();
+        change.write(Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(fs::read_to_string(&theirs).unwrap(), "theirs");
+        assert_eq!(names(folder.path()), ["theirs", "x", "x.layby-new"]);
     }
 
     #[test]

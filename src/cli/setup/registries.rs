@@ -1,14 +1,23 @@
 //! podman, CRI-O, skopeo and buildah: a file in `registries.conf.d`.
+//!
+//! Of several entries for one registry the one in the last file is all that counts, whatever the others say.
 
-use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, Value};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, TableLike, Value};
 
 use super::mirror::{Mirror, Wish};
 use super::piece::{Piece, Refusal};
+use super::place::{self, Failure};
 use super::toml;
 use crate::config::UpstreamName;
 
 /// The file that is Layby's own.
 pub(super) const FILE: &str = "/etc/containers/registries.conf.d/050-layby.conf";
+
+/// Where all users' files are.
+const FOLDER: &str = "/etc/containers";
 
 /// The files.
 pub(super) fn pieces(wish: &Wish) -> Vec<Piece> {
@@ -24,24 +33,115 @@ pub(super) fn pieces(wish: &Wish) -> Vec<Piece> {
     [own].into_iter().chain(certificate).collect()
 }
 
+/// The files, without what other files of the client say already. An entry in one of them that says something else is
+/// neither replaced nor added beside: that is refused. `at` tells where a path is on this machine.
+pub(super) fn missing(wish: &Wish, at: &dyn Fn(&Path) -> PathBuf) -> Result<Vec<Piece>, Failure> {
+    let own = at(Path::new(FILE));
+    let mut rest = wish.named();
+    for path in others(&own, &at(Path::new(FOLDER)))? {
+        let Some(old) = place::read(&path)? else {
+            continue;
+        };
+        for name in wish.named() {
+            let one = Wish {
+                registries: vec![name.clone()],
+                ..wish.clone()
+            };
+            match is_told(&one, &name, &old) {
+                Ok(None) => {}
+                Ok(Some(true)) => rest.retain(|other| *other != name),
+                Ok(Some(false)) => return Err(refused(&wish.mirror, &name, path, &own)),
+                Err(Refusal { why }) => {
+                    let text = entry(&wish.mirror, &name);
+                    return Err(Failure::Refused { path, why, text });
+                }
+            }
+        }
+    }
+    let mut pieces = pieces(wish);
+    if rest.is_empty() {
+        pieces.retain(|piece| piece.path != Path::new(FILE));
+    } else if let Some(piece) = pieces.first_mut() {
+        let rest = Wish {
+            registries: rest,
+            ..wish.clone()
+        };
+        *piece = self::pieces(&rest).swap_remove(0);
+    }
+    Ok(pieces)
+}
+
+/// What the client reads besides `own`.
+fn others(own: &Path, folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut folders = vec![folder.to_owned()];
+    // Those of one user have a folder of their own.
+    let of_own = match own.parent() {
+        Some(parent) if parent.ends_with("registries.conf.d") => parent.parent(),
+        parent if own.ends_with("registries.conf") => parent,
+        _ => None,
+    };
+    folders.extend(
+        of_own
+            .filter(|of_own| *of_own != folder)
+            .map(Path::to_owned),
+    );
+    let whole = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut files = Vec::new();
+    for folder in folders {
+        files.push(folder.join("registries.conf"));
+        files.extend(place::drop_ins(&folder.join("registries.conf.d"))?);
+    }
+    files.retain(|path| whole(path) != whole(own));
+    Ok(files)
+}
+
+/// Whether the entry of `name` in a file says what is wished of it alone; `None` where it has none.
+fn is_told(one: &Wish, name: &UpstreamName, old: &str) -> Result<Option<bool>, Refusal> {
+    let document = toml::parse(old)?;
+    let entries: Vec<&dyn TableLike> = match document.get("registry") {
+        Some(Item::ArrayOfTables(tables)) => tables.iter().map(|table| table as _).collect(),
+        Some(Item::Value(Value::Array(array))) => {
+            let tables = array.iter().filter_map(Value::as_inline_table);
+            tables.map(|table| table as _).collect()
+        }
+        _ => return Ok(None),
+    };
+    let Some(entry) = entries.into_iter().find(|entry| is_for(*entry, name)) else {
+        return Ok(None);
+    };
+    let is_blocked = entry.get("blocked").and_then(Item::as_bool) == Some(true);
+    Ok(Some(!is_blocked && merge(one, old)? == old))
+}
+
+fn refused(mirror: &Mirror, name: &UpstreamName, path: PathBuf, own: &Path) -> Failure {
+    let why = format!(
+        "it has an entry for {name}, of which nothing would count beside one in {}, or the other way round; add the mirror \
+         to it with --registry {name} --file {}, or leave {name} out by naming the others with --registry",
+        own.display(),
+        path.display()
+    );
+    let text = entry(mirror, name);
+    Failure::Refused { path, why, text }
+}
+
+/// The entry of a registry.
+fn entry(mirror: &Mirror, name: &UpstreamName) -> String {
+    let insecure = if mirror.is_tls() {
+        ""
+    } else {
+        "insecure = true\n"
+    };
+    format!(
+        "\n[[registry]]\nprefix = \"{name}\"\nlocation = \"{name}\"\n\n\
+         [[registry.mirror]]\nlocation = \"{}\"\n{insecure}",
+        mirror.of(name)
+    )
+}
+
 fn text(wish: &Wish) -> String {
     let mirror = &wish.mirror;
-    let entries: Vec<String> = wish
-        .named()
-        .iter()
-        .map(|name| {
-            let insecure = if mirror.is_tls() {
-                ""
-            } else {
-                "insecure = true\n"
-            };
-            format!(
-                "\n[[registry]]\nprefix = \"{name}\"\nlocation = \"{name}\"\n\n\
-                 [[registry.mirror]]\nlocation = \"{}\"\n{insecure}",
-                mirror.of(name)
-            )
-        })
-        .collect();
+    let named = wish.named();
+    let entries: Vec<String> = named.iter().map(|name| entry(mirror, name)).collect();
     let alone = if mirror.is_tls() {
         ""
     } else {
@@ -86,10 +186,7 @@ fn registry_of<'a>(
     name: &UpstreamName,
 ) -> Result<&'a mut Table, Refusal> {
     let registries = tables(document.as_table_mut(), "registry")?;
-    let found = registries.iter().position(|registry| {
-        says(registry, "prefix", name.as_str())
-            || !registry.contains_key("prefix") && says(registry, "location", name.as_str())
-    });
+    let found = registries.iter().position(|entry| is_for(entry, name));
     let at = found.unwrap_or_else(|| {
         let mut table = Table::new();
         table.decor_mut().set_prefix("\n");
@@ -131,7 +228,13 @@ fn mirror_table(mirror: &Mirror, location: &str) -> Table {
     table
 }
 
-fn says(table: &Table, key: &str, value: &str) -> bool {
+/// Whether images of a registry are looked up by this entry.
+fn is_for(entry: &dyn TableLike, name: &UpstreamName) -> bool {
+    says(entry, "prefix", name.as_str())
+        || !entry.contains_key("prefix") && says(entry, "location", name.as_str())
+}
+
+fn says(table: &dyn TableLike, key: &str, value: &str) -> bool {
     table.get(key).and_then(Item::as_str) == Some(value)
 }
 
@@ -164,6 +267,65 @@ mod tests {
         assert!(at("blocked") < at("layby.lan"), "{new}");
         assert!(!new.contains("insecure"), "{new}");
         assert_eq!(new.matches("[[registry]]").count(), 2);
+    }
+
+    /// What is missing on a machine with these files in its `/etc/containers`.
+    fn missing_beside(registry: &str, files: &[(&str, &str)]) -> Result<Vec<Piece>, Failure> {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = root.path().join("etc/containers").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let mut wish = wish("http://127.0.0.1:5000");
+        wish.registries = vec!["r.test".parse().unwrap(), registry.parse().unwrap()];
+        missing(&wish, &|path| {
+            root.path().join(path.strip_prefix("/").unwrap())
+        })
+    }
+
+    #[test]
+    fn an_entry_in_another_file_is_neither_replaced_nor_overruled() {
+        let blocked = "[[registry]]\nlocation = \"ghcr.io\"\nblocked = true\n";
+        let mirrored = "registry = [{ prefix = \"ghcr.io\", location = \"m.test\" }]\n";
+        let added = entry(
+            &"http://127.0.0.1:5000".parse().unwrap(),
+            &"ghcr.io".parse().unwrap(),
+        );
+        for (name, text) in [
+            ("registries.conf", blocked.to_owned()),
+            ("registries.conf.d/000-a.conf", mirrored.to_owned()),
+            ("registries.conf.d/999-z.conf", blocked.to_owned()),
+            (
+                "registries.conf.d/a.conf",
+                added.replace("\n\n[[", "\nblocked = true\n[["),
+            ),
+        ] {
+            match missing_beside("ghcr.io", &[(name, &text)]) {
+                Err(Failure::Refused { path, text, .. }) => {
+                    assert!(path.ends_with(name), "{}", path.display());
+                    assert_eq!(text, added);
+                }
+                other => panic!("{name}: {}", other.is_ok()),
+            }
+            assert!(
+                missing_beside("quay.io", &[(name, &text)]).is_ok(),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_another_file_says_already_is_not_said_twice() {
+        let mirror = "http://127.0.0.1:5000".parse().unwrap();
+        let told = |name: &str| entry(&mirror, &name.parse().unwrap());
+        let own = missing_beside("ghcr.io", &[("registries.conf", &told("ghcr.io"))]).unwrap();
+        assert!(own[0].text.contains(&told("r.test")) && !own[0].text.contains("ghcr.io"));
+        let both = told("ghcr.io") + &told("r.test");
+        let own = missing_beside("ghcr.io", &[("registries.conf.d/a.conf", &both)]).unwrap();
+        assert!(own.is_empty());
+        let itself = missing_beside("ghcr.io", &[("registries.conf.d/050-layby.conf", &both)]);
+        assert_eq!(itself.unwrap().len(), 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod leftovers;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -168,6 +168,20 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(failed("open", layout.root())(io::Error::other(error))),
+    }
+}
+
+/// Whether a process holds the data directory. Nothing is made or changed there.
+pub fn is_in_use(data_dir: &Path) -> io::Result<bool> {
+    let lock = match File::open(Layout::new(data_dir.to_owned()).lock()) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -120,7 +120,8 @@ impl Machine<'_> {
             Some(path) => place::read(&path).map_err(|error| error.to_string())?,
             None => None,
         };
-        for piece in client.pieces(wish, main.as_deref()) {
+        let missing = client.missing(wish, main.as_deref(), &|path| self.at(path));
+        for piece in missing.map_err(|error| error.to_string())? {
             let path = self.at(&piece.path);
             let change = place::Change::of(&piece, &path).map_err(|error| error.to_string())?;
             if change.is_needed() {
@@ -234,6 +235,29 @@ mod tests {
         );
         assert_eq!(found("buildkit").0, Verdict::Warn);
         assert_eq!(findings.len(), 4);
+    }
+
+    #[test]
+    fn an_entry_that_is_not_to_be_overruled_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let stored = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/clients/podman");
+        let own = fs::read_to_string(stored.join("registries.conf")).unwrap();
+        put(
+            root,
+            super::super::super::registries::FILE.trim_start_matches('/'),
+            &own,
+        );
+        assert_eq!(look_at(root)[0].verdict, Verdict::Ok);
+        let theirs = "[[registry]]\nlocation = \"docker.io\"\nblocked = true\n";
+        put(root, "etc/containers/registries.conf", theirs);
+        let findings = look_at(root);
+        assert_eq!(findings[0].verdict, Verdict::Fail);
+        let found = &findings[0].found;
+        assert!(
+            found.contains("containers/registries.conf is left"),
+            "{found}"
+        );
     }
 
     #[test]
