@@ -54,6 +54,7 @@ impl Layout {
     pub(super) fn note(&self, note: Note) -> PathBuf {
         self.root.join(match note {
             Note::Pins => "pins.json",
+            Note::Imports => "imports.json",
             Note::Statistics => "statistics.json",
             Note::Scrub => "scrub.json",
             Note::Totals => "totals.json",
@@ -154,6 +155,7 @@ pub(super) fn is_of_root(name: &OsStr) -> bool {
         "layby.json",
         "layby.lock",
         "pins.json",
+        "imports.json",
         "statistics.json",
         "scrub.json",
         "totals.json",

@@ -7,7 +7,7 @@
 //! <data>/layby.json                                  format version, instance id
 //! <data>/layby.lock                                  locked while the directory is in use
 //! <data>/blobs/<algorithm>/<first two>/<encoded>     committed, immutable, last use in its mtime
-//! <data>/pins.json, statistics.json                  what outlives a restart besides content
+//! <data>/pins.json, imports.json, statistics.json    what outlives a restart besides content
 //! <data>/scrub.json, totals.json                     how far the scrub is; how much an orderly end has left
 //! <data>/admin.token                                 who holds it may administrate; readable by its owner alone
 //! <data>/damaged/<name>                              what turned out not to match its name, moved aside

@@ -12,6 +12,8 @@ use super::{Store, refs};
 pub enum Note {
     /// Images that are pinned by command.
     Pins,
+    /// Archives that were imported.
+    Imports,
     /// What earlier lives counted.
     Statistics,
     /// How far the scrub is.

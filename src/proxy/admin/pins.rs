@@ -174,19 +174,16 @@ impl Pins {
     pub(super) async fn add_all(&self, new: Vec<Pin>, store: &Store) -> Result<(), AdminError> {
         let change = |pins: &mut Vec<Pin>| {
             let before = pins.len();
-            let mut known: HashSet<String> = pins.iter().map(ToString::to_string).collect();
-            let new = new.iter().filter(|pin| known.insert(pin.to_string()));
-            pins.extend(new.cloned().collect::<Vec<_>>());
-            if pins.len() > MOST_PINS {
-                return Err(AdminError::Invalid(format!(
-                    "{} more pins would be more than {MOST_PINS}: import with --no-pin, and pin with a pattern, which \
-                     can stand for many",
-                    pins.len() - before
-                )));
-            }
+            extend(pins, &new)?;
             Ok(pins.len() > before)
         };
         self.change(change, store).await.map(|_| ())
+    }
+
+    /// Fails where these could not be added now.
+    pub(super) fn have_room(&self, new: &[Pin]) -> Result<(), AdminError> {
+        let mut pins = self.command.read().clone();
+        extend(&mut pins, new)
     }
 
     /// Takes a pin away. Durable on return.
@@ -234,4 +231,20 @@ impl Pins {
         *self.command.write() = pins;
         Ok(true)
     }
+}
+
+/// Adds those that are not there, unless they become too many.
+fn extend(pins: &mut Vec<Pin>, new: &[Pin]) -> Result<(), AdminError> {
+    let before = pins.len();
+    let mut known: HashSet<String> = pins.iter().map(ToString::to_string).collect();
+    let new = new.iter().filter(|pin| known.insert(pin.to_string()));
+    pins.extend(new.cloned());
+    if pins.len() > MOST_PINS {
+        return Err(AdminError::Invalid(format!(
+            "{} more pins would be more than {MOST_PINS}: import with --no-pin, and pin with a pattern, which can stand \
+             for many",
+            pins.len() - before
+        )));
+    }
+    Ok(())
 }

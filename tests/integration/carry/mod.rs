@@ -94,7 +94,7 @@ impl Side {
         for dir in ["blobs", "refs", "partial", "damaged"] {
             collect(&data.join(dir), &mut found);
         }
-        for note in ["pins.json"] {
+        for note in ["pins.json", "imports.json"] {
             if let Ok(bytes) = std::fs::read(data.join(note)) {
                 found.insert(data.join(note), bytes);
             }

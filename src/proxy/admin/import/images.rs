@@ -1,12 +1,9 @@
-//! Which images an archive has, what they are called here, and whether each is whole.
-
-use std::collections::HashSet;
+//! Which images an archive has, and what they are called here.
 
 use crate::bundle::{DockerLayer, Fault, Index, Member, Named, docker_manifest, read_docker};
-use crate::oci::{Descriptor, Digest, ManifestInfo, MediaType, Reference};
+use crate::oci::{Digest, MediaType, Reference};
 use crate::proxy::admin::AdminError;
 use crate::proxy::admin::names::{ImageName, Names};
-use crate::proxy::manifests::EMPTY;
 use crate::proxy::ports::MAX_MANIFEST;
 
 use super::halt::Halt;
@@ -23,16 +20,6 @@ pub(super) struct Top {
     pub(super) manifests: Vec<Digest>,
 }
 
-/// What an image is made of.
-#[derive(Debug)]
-pub(super) struct Whole {
-    pub(super) name: ImageName,
-    pub(super) digest: Digest,
-    /// Digest, length and type of each manifest, its own first.
-    pub(super) manifests: Vec<(Digest, u64, MediaType)>,
-    pub(super) blobs: Vec<(Digest, u64)>,
-}
-
 /// Gives images their names.
 pub(super) struct Namer<'a> {
     pub(super) names: &'a Names,
@@ -43,6 +30,7 @@ pub(super) struct Namer<'a> {
 impl Namer<'_> {
     /// The images of an `index.json`.
     pub(super) fn of_index(&self, index: &Index) -> Result<Vec<Top>, Halt> {
+        check_number(index.images.len())?;
         let is_only = index.images.len() == 1;
         let top = |image: &crate::bundle::IndexImage| {
             Ok(Top {
@@ -87,7 +75,7 @@ impl Namer<'_> {
                 // Exactly that: what a key means here is for the configuration to say.
                 let name = text.parse::<ImageName>()?;
                 self.is_known(&name)?;
-                Ok(name)
+                own(name, &text, digest)
             }
             Named::Whole(text) => self.known(text, digest),
             Named::Tag(tag) => Err(unnamed(&format!("the tag {tag:?} of no repository"))),
@@ -117,12 +105,7 @@ impl Namer<'_> {
     fn known(&self, text: &str, digest: &Digest) -> Result<ImageName, Halt> {
         let name = self.names.image(text)?;
         self.is_known(&name)?;
-        match &name.reference {
-            Reference::Digest(said) if said != digest => Err(Halt::refused(format!(
-                "the archive is refused: an image in it is called {text}, but its digest is {digest}"
-            ))),
-            _ => Ok(name),
-        }
+        own(name, text, digest)
     }
 
     fn is_known(&self, name: &ImageName) -> Result<(), Halt> {
@@ -135,6 +118,26 @@ impl Namer<'_> {
              with its url to the configuration and restart, or give another name with --as"
         ))))
     }
+}
+
+/// The name, unless it is by a digest that is not the image's own.
+fn own(name: ImageName, text: &str, digest: &Digest) -> Result<ImageName, Halt> {
+    match &name.reference {
+        Reference::Digest(said) if said != digest => Err(Halt::refused(format!(
+            "the archive is refused: an image in it is called {text}, but its digest is {digest}"
+        ))),
+        _ => Ok(name),
+    }
+}
+
+/// Refuses more images than are taken in at once.
+fn check_number(images: usize) -> Result<(), Halt> {
+    if images <= MOST_IMAGES {
+        return Ok(());
+    }
+    Err(Halt::refused(format!(
+        "the archive is refused: it has more than {MOST_IMAGES} images; export fewer at once"
+    )))
 }
 
 fn unnamed(what: &str) -> Halt {
@@ -188,133 +191,11 @@ pub(super) fn of_docker(
             .collect();
         let made = intake.put(&docker_manifest(&json, &layers)?)?;
         tops.extend(namer.of_docker(&image.tags, &made, is_only)?);
+        check_number(tops.len())?;
     }
     intake.commit()?;
     Ok(tops)
 }
 
-/// Finds out whether images are whole.
-pub(super) struct Assembler<'a> {
-    pub(super) intake: &'a Intake,
-    /// Whether parts may have come with an earlier export.
-    pub(super) bases: &'a [Digest],
-}
-
-impl Assembler<'_> {
-    /// Everything that the image needs. Blocks.
-    pub(super) fn whole(&self, top: &Top) -> Result<Whole, Halt> {
-        let mut whole = Whole {
-            name: top.name.clone(),
-            digest: top.digest.clone(),
-            manifests: Vec::new(),
-            blobs: Vec::new(),
-        };
-        let mut seen = HashSet::new();
-        let media_type = top.media_type.as_deref().and_then(MediaType::parse);
-        if !self.collect(
-            &top.digest,
-            media_type.as_ref(),
-            DEPTH,
-            &mut seen,
-            &mut whole,
-        )? {
-            return Err(self.lacking(top, &top.digest));
-        }
-        for needed in &top.manifests {
-            if !seen.contains(needed) {
-                return Err(self.lacking(top, needed));
-            }
-        }
-        Ok(whole)
-    }
-
-    /// Whether the manifest is there; what it needs has to be then.
-    fn collect(
-        &self,
-        digest: &Digest,
-        media_type: Option<&MediaType>,
-        depth: u32,
-        seen: &mut HashSet<Digest>,
-        whole: &mut Whole,
-    ) -> Result<bool, Halt> {
-        if seen.contains(digest) {
-            return Ok(true);
-        }
-        let Some(len) = self.len_of(digest)? else {
-            return Ok(false);
-        };
-        let Some(bytes) = self.intake.store.peek_blob(digest, MAX_MANIFEST)? else {
-            return Ok(false);
-        };
-        let info = ManifestInfo::parse(media_type, &bytes).map_err(|error| {
-            Halt::refused(format!("the archive is refused: {digest} in it is {error}"))
-        })?;
-        seen.insert(digest.clone());
-        whole
-            .manifests
-            .push((digest.clone(), len, info.media_type.clone()));
-        for blob in info.blobs() {
-            self.blob(blob, whole)?;
-        }
-        let mut is_any = info.manifests().is_empty();
-        for child in info.manifests() {
-            let Some(depth) = depth.checked_sub(1) else {
-                break;
-            };
-            let media_type = child.media_type.as_deref().and_then(MediaType::parse);
-            is_any |= self.collect(&child.digest, media_type.as_ref(), depth, seen, whole)?;
-        }
-        if is_any {
-            return Ok(true);
-        }
-        Err(Halt::refused(format!(
-            "the archive is refused: {} in it is a list of images for several platforms, and none of them is in it",
-            whole.name
-        )))
-    }
-
-    fn blob(&self, blob: &Descriptor, whole: &mut Whole) -> Result<(), Halt> {
-        let is_needed = blob.digest.as_str() != EMPTY && blob.urls.is_empty();
-        match self.len_of(&blob.digest)? {
-            Some(len) if len == blob.size => whole.blobs.push((blob.digest.clone(), len)),
-            _ if !is_needed => {}
-            Some(len) => {
-                return Err(Halt::refused(format!(
-                    "the archive is refused: {} in it has {len} bytes, and its manifest says {}",
-                    blob.digest, blob.size
-                )));
-            }
-            None => return Err(self.missing(&whole.name, &blob.digest)),
-        }
-        Ok(())
-    }
-
-    /// The length of what the archive has brought, or an earlier one that it builds on.
-    fn len_of(&self, digest: &Digest) -> Result<Option<u64>, Halt> {
-        match self.intake.len_of(digest) {
-            None if !self.bases.is_empty() => Ok(self.intake.store.blob_len(digest)?),
-            len => Ok(len),
-        }
-    }
-
-    fn lacking(&self, top: &Top, digest: &Digest) -> Halt {
-        self.missing(&top.name, digest)
-    }
-
-    fn missing(&self, name: &ImageName, digest: &Digest) -> Halt {
-        if self.bases.is_empty() {
-            return Halt::refused(format!(
-                "the archive is refused: {name} needs {digest}, which is not in it; export it again"
-            ));
-        }
-        let bases: Vec<&str> = self.bases.iter().map(Digest::as_str).collect();
-        Halt::refused(format!(
-            "{name} needs {digest}, which is neither in the archive nor here: it holds only what was not in an earlier \
-             export ({}); import that first, or export without --since",
-            bases.join(", ")
-        ))
-    }
-}
-
-/// Indexes within indexes that are followed.
-const DEPTH: u32 = 4;
+/// Images of an archive, a name of one counted like another image.
+const MOST_IMAGES: usize = 10_000;

@@ -22,12 +22,14 @@ pub(super) struct Intake {
     pub(super) runtime: Handle,
     /// What is to come, as far as index and manifests say.
     expected: HashMap<Digest, Expected>,
-    /// Manifests that were announced and have not come.
+    /// Manifests that were announced and have not been read.
     pending: HashSet<Digest>,
     /// Whether it is known which images there are.
     is_listed: bool,
     has_checked_room: bool,
     taken: HashMap<Digest, u64>,
+    /// What it needs of what came before it.
+    borrowed: HashMap<Digest, u64>,
     /// Written and not yet committed.
     staged: Vec<Staged>,
     /// What this import has brought into the store.
@@ -50,6 +52,12 @@ enum Kind {
     /// A manifest, of this type if one is said.
     Manifest(Option<MediaType>),
     Blob,
+}
+
+impl Expected {
+    fn is_manifest(&self) -> bool {
+        matches!(self.kind, Kind::Manifest(_))
+    }
 }
 
 struct Staged {
@@ -77,6 +85,7 @@ impl Intake {
             is_listed: false,
             has_checked_room: false,
             taken: HashMap::new(),
+            borrowed: HashMap::new(),
             staged: Vec::new(),
             new: Vec::new(),
             holds: Vec::new(),
@@ -100,9 +109,9 @@ impl Intake {
             size,
             kind: Kind::Manifest(media_type.and_then(MediaType::parse)),
         };
-        if self.expected.insert(digest.clone(), expected).is_none()
-            && !self.taken.contains_key(digest)
-        {
+        let before = self.expected.insert(digest.clone(), expected);
+        if !before.is_some_and(|before| before.is_manifest()) {
+            // One that came before it was announced was not read, and is not any more: whatever comes may be its.
             self.pending.insert(digest.clone());
         }
     }
@@ -110,6 +119,21 @@ impl Intake {
     /// Whether this archive has brought the blob.
     pub(super) fn len_of(&self, digest: &Digest) -> Option<u64> {
         self.taken.get(digest).copied()
+    }
+
+    /// The length of a blob that came earlier, which stays from now on.
+    pub(super) fn borrow(&mut self, digest: &Digest) -> io::Result<Option<u64>> {
+        if let Some(len) = self.borrowed.get(digest) {
+            return Ok(Some(*len));
+        }
+        // Before it is looked for.
+        let hold = self.store.hold_blob(digest);
+        let len = self.store.blob_len(digest)?;
+        if let Some(len) = len {
+            self.holds.extend(hold);
+            self.borrowed.insert(digest.clone(), len);
+        }
+        Ok(len)
     }
 
     /// Bytes and number of blobs that have come.
@@ -131,6 +155,7 @@ impl Intake {
         for staged in self.staged.drain(..) {
             staged.stage.discard();
         }
+        self.borrowed.clear();
         self.holds.clear();
         std::mem::take(&mut self.new)
     }
@@ -160,7 +185,7 @@ impl Intake {
                 }));
             }
             Some(expected) => expected.kind.clone(),
-            // All manifests are here, and none names it.
+            // All manifests were read, and none names it.
             None if self.is_listed && self.pending.is_empty() && promised.is_some() => {
                 members.pass_over(len)?;
                 return Ok(None);
@@ -197,7 +222,8 @@ impl Intake {
             self.expected.entry(digest.clone()).or_insert(of_blob);
         }
         for child in info.manifests() {
-            if !self.expected.contains_key(&child.digest) {
+            let known = self.expected.get(&child.digest);
+            if !known.is_some_and(Expected::is_manifest) {
                 self.expect_manifest(&child.digest, child.size, child.media_type.as_deref());
             }
         }

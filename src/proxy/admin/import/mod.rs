@@ -5,11 +5,13 @@
 //! images are durable are the proofs written that the repositories have them, and the tags last. A refused import takes
 //! back what it has brought.
 
+mod bases;
 mod halt;
 mod images;
 mod intake;
 pub(super) mod report;
 mod settle;
+mod whole;
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -23,6 +25,7 @@ use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
 
 use crate::bundle::{Fault, Found, Index, Member, Members, Stream};
+use crate::oci::Digest;
 use crate::runtime::{Clock, PipeReader, Tasks, pipe};
 use crate::store::Store;
 
@@ -31,11 +34,13 @@ use super::memory::Memory;
 use super::names::Names;
 use super::pins::Pins;
 use super::protection::Protection;
+use bases::Bases;
 use halt::Halt;
-use images::{Assembler, Namer, Top, of_docker};
+use images::{Namer, Top, of_docker};
 use intake::{Intake, Taken};
 use report::{ImportEvent, ImportReport, ImportRequest};
 use settle::Settler;
+use whole::{Assembler, Whole};
 
 /// An import under way.
 pub(super) struct Importer {
@@ -58,6 +63,8 @@ pub(super) struct Importer {
 #[derive(Default)]
 struct Documents {
     index: Option<Index>,
+    /// What it is called by those who build on it.
+    index_digest: Option<Digest>,
     docker: Option<Vec<u8>>,
     /// The images of `index`.
     tops: Vec<Top>,
@@ -124,7 +131,8 @@ impl Importer {
             names: &self.names,
             given: self.request.name.as_deref(),
         };
-        let mut documents = self.read(reader, &namer, intake)?;
+        let mut progress = Progress::of(self);
+        let mut documents = self.read(reader, &namer, intake, &mut progress)?;
         intake.commit()?;
         let tops = match (&documents.index, &documents.docker) {
             (Some(_), _) => std::mem::take(&mut documents.tops),
@@ -137,21 +145,29 @@ impl Importer {
         if tops.is_empty() {
             return Err(Fault::Missing("it lists no image".to_owned()).into());
         }
-        let assembler = Assembler {
-            intake: &*intake,
-            bases: documents.index.as_ref().map_or(&[], |index| &index.bases),
-        };
-        let wholes: Result<Vec<_>, _> = tops.iter().map(|top| assembler.whole(top)).collect();
-        let wholes = wholes?;
+        let claimed = documents.index.as_ref().map_or(&[][..], |one| &one.bases);
+        let wholes = assemble(&tops, claimed, intake, &mut progress)?;
         let mut report = ImportReport {
             pinned: self.request.pin,
             ..ImportReport::default()
         };
         intake.count(&mut report);
         report.images = self.settler().settle(&wholes, self.request.pin)?;
-        self.settler()
-            .remove_unneeded(intake.new_blobs(), &wholes)?;
+        self.tidy(documents.index_digest.as_ref(), &wholes, intake);
         Ok(report)
+    }
+
+    /// What follows on an import that is done, and takes nothing from it where it fails.
+    fn tidy(&self, index: Option<&Digest>, wholes: &[Whole], intake: &Intake) {
+        if let Some(index) = index
+            && let Err(error) = bases::note(&self.store, &self.runtime, index, wholes)
+        {
+            tracing::warn!(%error, "an import could not be noted; before another builds on it, import it again");
+        }
+        let removed = self.settler().remove_unneeded(intake.new_blobs(), wholes);
+        if let Err(error) = removed {
+            tracing::warn!(%error, "what an archive had besides its images could not be removed; it is evicted in its time");
+        }
     }
 
     fn read(
@@ -159,21 +175,16 @@ impl Importer {
         reader: PipeReader,
         namer: &Namer<'_>,
         intake: &mut Intake,
+        progress: &mut Progress<'_>,
     ) -> Result<Documents, Halt> {
         let mut documents = Documents::default();
         let mut members = Members::of(reader)?;
-        let mut progress = Progress {
-            importer: self,
-            blobs: 0,
-            bytes: 0,
-            last: Instant::now(),
-        };
         while let Some(entry) = members.next_entry()? {
             match entry.found {
                 Found::Alias { name, target } => _ = documents.aliases.insert(name, target),
                 Found::File(member) => {
                     let len = entry.len;
-                    documents.take(member, len, &mut members, namer, intake, &mut progress)?;
+                    documents.take(member, len, &mut members, namer, intake, progress)?;
                 }
             }
             progress.blobs = progress.blobs.saturating_add(1);
@@ -214,8 +225,14 @@ impl Documents {
         match &member {
             Member::Layout => check_version(&members.document(&member, len)?)?,
             Member::Index => {
-                let index = Index::read(&members.document(&member, len)?)?;
+                let json = members.document(&member, len)?;
+                let index = Index::read(&json)?;
+                self.index_digest = Some(Digest::sha256(&json));
                 self.tops = namer.of_index(&index)?;
+                if progress.importer.request.pin {
+                    // Rather than when everything has come.
+                    progress.importer.settler().check_pins(&self.tops)?;
+                }
                 intake.announce(
                     self.tops
                         .iter()
@@ -255,7 +272,16 @@ impl Documents {
     }
 }
 
-impl Progress<'_> {
+impl<'a> Progress<'a> {
+    fn of(importer: &'a Importer) -> Self {
+        Self {
+            importer,
+            blobs: 0,
+            bytes: 0,
+            last: Instant::now(),
+        }
+    }
+
     fn note(&mut self, read: u64) -> Result<(), Halt> {
         self.bytes = self.bytes.saturating_add(read);
         let Importer {
@@ -279,6 +305,19 @@ impl Progress<'_> {
         };
         events.blocking_send(event).map_err(|_| gone())
     }
+}
+
+/// What the images are made of, if each is whole.
+fn assemble(
+    tops: &[Top],
+    claimed: &[Digest],
+    intake: &mut Intake,
+    progress: &mut Progress<'_>,
+) -> Result<Vec<Whole>, Halt> {
+    let mut go_on = || progress.note(0);
+    let bases = Bases::of(&intake.store, claimed, &mut go_on)?;
+    let mut assembler = Assembler::new(intake, &bases, &mut go_on);
+    tops.iter().map(|top| assembler.whole(top)).collect()
 }
 
 fn check_version(json: &[u8]) -> Result<(), Halt> {

@@ -22,8 +22,9 @@ use crate::runtime::Clock;
 use crate::store::{RefKey, RefKind, Store};
 
 use super::halt::Halt;
-use super::images::Whole;
+use super::images::Top;
 use super::report::ImportedImage;
+use super::whole::Whole;
 
 /// Writes what makes blobs images.
 pub(super) struct Settler<'a> {
@@ -39,7 +40,7 @@ impl Settler<'_> {
     /// Makes the images ones of the cache. Blocks.
     pub(super) fn settle(&self, wholes: &[Whole], pin: bool) -> Result<Vec<ImportedImage>, Halt> {
         let pins = if pin {
-            self.new_pins(wholes)?
+            self.new_pins(wholes.iter().map(|whole| (&whole.name, &whole.digest)))?
         } else {
             Vec::new()
         };
@@ -65,12 +66,20 @@ impl Settler<'_> {
         Ok(images.collect())
     }
 
+    /// Refuses images of which not all could be pinned.
+    pub(super) fn check_pins(&self, tops: &[Top]) -> Result<(), Halt> {
+        let pins = self.new_pins(tops.iter().map(|top| (&top.name, &top.digest)))?;
+        Ok(self.pins.have_room(&pins)?)
+    }
+
     /// Pins for those that no pin is for yet.
-    fn new_pins(&self, wholes: &[Whole]) -> Result<Vec<Pin>, Halt> {
+    fn new_pins<'i>(
+        &self,
+        images: impl Iterator<Item = (&'i ImageName, &'i Digest)>,
+    ) -> Result<Vec<Pin>, Halt> {
         let mut pins = Vec::new();
-        for whole in wholes {
-            let name = &whole.name;
-            if !self.pins.are_for(&name.place, tag_of(name), &whole.digest) {
+        for (name, digest) in images {
+            if !self.pins.are_for(&name.place, tag_of(name), digest) {
                 let text = name.to_string();
                 let pin = text.parse::<Pin>();
                 pins.push(pin.map_err(|error| AdminError::Invalid(format!("{text:?} {error}")))?);
@@ -84,12 +93,12 @@ impl Settler<'_> {
         let (mut parts, mut own) = (Vec::new(), Vec::new());
         for whole in wholes {
             let place = &whole.name.place;
-            for (digest, len) in &whole.blobs {
+            for (digest, len) in &whole.parts.blobs {
                 let record = OnRecord { size: Some(*len) };
                 let record = serde_json::to_vec(&record).map_err(io::Error::from)?;
                 parts.push((place.key(RefKind::Blob(digest.clone())), record));
             }
-            for (digest, size, media_type) in &whole.manifests {
+            for (digest, size, media_type) in &whole.parts.manifests {
                 let record = ManifestRecord {
                     media_type: media_type.clone(),
                     size: *size,
@@ -98,6 +107,9 @@ impl Settler<'_> {
                 let is_own = *digest == whole.digest;
                 let into = if is_own { &mut own } else { &mut parts };
                 into.push((place.key(RefKind::Manifest(digest.clone())), record));
+            }
+            if parts.len() >= AT_A_TIME {
+                self.put_all(std::mem::take(&mut parts))?;
             }
         }
         self.put_all(parts)?;
@@ -138,7 +150,7 @@ impl Settler<'_> {
         for whole in wholes {
             let place = &whole.name.place;
             let (Some(tag), Some((_, size, media_type))) =
-                (tag_of(&whole.name), whole.manifests.first())
+                (tag_of(&whole.name), whole.parts.manifests.first())
             else {
                 replaced.push(None);
                 continue;
@@ -195,14 +207,6 @@ impl Settler<'_> {
     }
 }
 
-impl Whole {
-    /// Manifests and other blobs.
-    fn digests(&self) -> impl Iterator<Item = &Digest> {
-        let manifests = self.manifests.iter().map(|(digest, ..)| digest);
-        manifests.chain(self.blobs.iter().map(|(digest, _)| digest))
-    }
-}
-
 fn tag_of(name: &ImageName) -> Option<&Tag> {
     match &name.reference {
         Reference::Tag(tag) => Some(tag),
@@ -212,3 +216,5 @@ fn tag_of(name: &ImageName) -> Option<&Tag> {
 
 /// Records that are written at once.
 const AT_ONCE: usize = 64;
+/// Records of parts that are kept in memory, but for those of one image.
+const AT_A_TIME: usize = 4096;

@@ -10,7 +10,7 @@ use crate::proxy::admin::{AdminError, Archive, Events};
 
 use super::*;
 
-fn all() -> ExportRequest {
+pub(super) fn all() -> ExportRequest {
     ExportRequest {
         all: true,
         ..ExportRequest::default()
@@ -24,7 +24,7 @@ fn pinned() -> ImportRequest {
     }
 }
 
-async fn bytes(archive: Archive) -> Vec<u8> {
+pub(super) async fn bytes(archive: Archive) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut pieces = archive.pieces;
     while let Some(piece) = pieces.next().await {
@@ -34,7 +34,7 @@ async fn bytes(archive: Archive) -> Vec<u8> {
     bytes
 }
 
-async fn last(mut events: Events<ImportEvent>) -> ImportEvent {
+pub(super) async fn last(mut events: Events<ImportEvent>) -> ImportEvent {
     let mut last = None;
     while let Some(event) = events.next().await {
         last = Some(event.unwrap());
@@ -43,7 +43,7 @@ async fn last(mut events: Events<ImportEvent>) -> ImportEvent {
 }
 
 /// An archive that comes as the test sends it.
-fn fed() -> (mpsc::Sender<io::Result<Bytes>>, Archive) {
+pub(super) fn fed() -> (mpsc::Sender<io::Result<Bytes>>, Archive) {
     let (sender, receiver) = mpsc::channel(1);
     let pieces = stream::unfold(receiver, async |mut receiver| {
         let piece = receiver.recv().await?;
@@ -262,7 +262,11 @@ async fn more_pins_than_there_may_be_are_refused_before_anything_is_an_image() {
         .add_all(pins.collect(), &far.store)
         .await
         .unwrap();
-    for (pin, is_done) in [(true, false), (false, true)] {
+    // Before its blobs are read, so that a damaged one is not even noticed.
+    let mut damaged = tar.clone();
+    let layer = tar.windows(4).rposition(|window| window == b"one\0");
+    damaged[layer.unwrap()] ^= 1;
+    for (pin, is_done, tar) in [(true, false, damaged), (false, true, tar)] {
         let (sender, archive) = fed();
         let request = ImportRequest { name: None, pin };
         let events = far.keeper.import(request, archive).await.unwrap();
@@ -272,6 +276,8 @@ async fn more_pins_than_there_may_be_are_refused_before_anything_is_an_image() {
         };
         let (ended, ()) = tokio::join!(last(events), sending);
         assert_eq!(matches!(ended, ImportEvent::Done(_)), is_done, "{ended:?}");
+        let is_for_pins = format!("{ended:?}").contains("more pins");
+        assert_ne!(is_for_pins, is_done, "{ended:?}");
         assert_eq!(far.names().await.len(), usize::from(is_done));
     }
 }

@@ -1,5 +1,6 @@
 //! Administration over a real store, with images put into it by hand.
 
+mod archives;
 mod carry;
 mod images;
 mod pins;
