@@ -132,7 +132,7 @@ impl Importer {
             given: self.request.name.as_deref(),
         };
         let mut progress = Progress::of(self);
-        let mut documents = self.read(reader, &namer, intake, &mut progress)?;
+        let mut documents = Self::read(reader, &namer, intake, &mut progress)?;
         intake.commit()?;
         let tops = match (&documents.index, &documents.docker) {
             (Some(_), _) => std::mem::take(&mut documents.tops),
@@ -171,7 +171,6 @@ impl Importer {
     }
 
     fn read(
-        &self,
         reader: PipeReader,
         namer: &Namer<'_>,
         intake: &mut Intake,

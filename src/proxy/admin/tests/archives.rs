@@ -238,7 +238,8 @@ async fn no_more_images_and_parts_than_there_is_memory_for() {
     assert!(said.contains("1000000 parts"), "{said}");
 
     // A layer counts once, however often an image names it.
-    let same = Picture::new("same", &["one"; 10_000]);
+    let often: Vec<_> = std::iter::repeat_n("one", 10_000).collect();
+    let same = Picture::new("same", &often);
     let ended = import(&far, false, &of(&same, 101)).await;
     assert!(is_done(&ended), "{ended:?}");
 }
