@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::containerd::{self, Containerd, write_hosts};
 use super::docker::{self, Dockerd};
 use super::host;
-use super::images::{Image, digest};
+use super::images::{Image, Platform, digest};
 use super::podman;
 use super::scene::{Scene, stock};
 use super::skopeo::write_empty;
@@ -129,7 +129,7 @@ fn check_with_skopeo(scene: &Scene, parcel: &Parcel) {
         let mut skopeo = scene.client("skopeo");
         skopeo.args(["--insecure-policy", "copy", "--all", &source]);
         host::output(skopeo.arg(format!("dir:{}", target.display())));
-        for blob in at.image.platforms.iter().flat_map(|one| one.blobs()) {
+        for blob in at.image.platforms.iter().flat_map(Platform::blobs) {
             let content = fs::read(target.join(blob.trim_start_matches("sha256:"))).unwrap();
             assert_eq!(digest(&content), *blob);
         }
@@ -192,7 +192,7 @@ fn pull_with_containerd(scene: &Scene) {
         let args: Vec<&str> = args.into_iter().chain([&*hosts, &*name]).collect();
         pull.containerd.ctr(&args);
         let content = pull.containerd.ctr(&["content", "ls", "--quiet"]);
-        for blob in at.image.platforms.iter().flat_map(|one| one.blobs()) {
+        for blob in at.image.platforms.iter().flat_map(Platform::blobs) {
             assert!(content.contains(blob.as_str()), "{blob} in {content}");
         }
         pull.containerd.ctr(&["images", "rm", "--sync", &name]);
