@@ -67,9 +67,9 @@ impl Export {
         } = self;
         admin.run(async |administration, output| {
             let sink = Sink::new(&to, format)?;
-            if sink.is_stdout() && list.is_some() {
+            if list.is_some() && !sink.is_lasting() {
                 return Err(wrong(
-                    "--list needs an export in a file: give -o another name than -",
+                    "--list needs an export that can be read again: give -o the name of a file or a directory",
                 ));
             }
             let mut request = ExportRequest {

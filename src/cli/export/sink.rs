@@ -49,7 +49,7 @@ impl Sink {
     /// What the name says, or else `format`.
     pub(super) fn new(path: &Path, format: Option<Format>) -> Result<Self, Failure> {
         let wrong = |message: String| Failure::from(AdminError::Invalid(message));
-        if path == Path::new("-") {
+        if path == Path::new("-") || path == Path::new("/dev/stdout") {
             return match format.unwrap_or(Format::Tar) {
                 Format::Dir => Err(wrong("a directory cannot go to standard output".to_owned())),
                 format => Ok(Self { path: None, format }),
@@ -81,6 +81,12 @@ impl Sink {
 
     pub(super) fn is_stdout(&self) -> bool {
         self.path.is_none()
+    }
+
+    /// Whether what is written can be read again afterwards: not from a pipe or a device.
+    pub(super) fn is_lasting(&self) -> bool {
+        let path = self.path.as_deref();
+        path.is_some_and(|path| !is_special(path))
     }
 
     /// Blobs that are there already, whole: an export into a directory that broke off goes on.
@@ -118,7 +124,12 @@ impl Sink {
         let mut source = Counted { source, count: 0 };
         match (&self.path, self.format) {
             (Some(dir), Format::Dir) => write_directory(dir, &mut source, len),
-            (Some(path), _) => self.write_file(path, &mut source, len),
+            (Some(path), _) if is_special(path) => self.write_into(path, &mut source, len),
+            (Some(path), _) => {
+                // Where it is a link to a file, that file is replaced, and the link stays.
+                let real = fs::canonicalize(path);
+                self.write_file(real.as_deref().unwrap_or(path), &mut source, len)
+            }
             (None, _) => {
                 let mut out = io::stdout().lock();
                 self.copy(&mut source, &mut out, len)?;
@@ -145,6 +156,18 @@ impl Sink {
             let _ = fs::remove_file(&partial);
             at(path, &error)
         })
+    }
+
+    /// Into what is there and is no file: putting another in its place would take it from everybody else.
+    fn write_into(
+        &self,
+        path: &Path,
+        source: &mut Counted<PipeReader>,
+        len: u64,
+    ) -> io::Result<()> {
+        let opened = File::options().write(true).open(path);
+        let written = opened.and_then(|mut out| self.copy(source, &mut out, len));
+        written.map_err(|error| at(path, &error))
     }
 
     fn copy(
@@ -279,6 +302,11 @@ fn is_sound(path: &Path, digest: &Digest) -> io::Result<bool> {
     }
 }
 
+/// Whether it is a pipe, a device or the like.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
 /// Where a file is written before it has its name.
 fn beside(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
@@ -314,3 +342,45 @@ fn at(path: &Path, error: &io::Error) -> io::Error {
 
 /// Of the compression: the fastest that is still worth it.
 const LEVEL: i32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::pipe;
+
+    fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+        let (mut writer, reader) = pipe();
+        writer.write_all(content)?;
+        writer.flush()?;
+        drop(writer);
+        let sink = Sink::new(path, Some(Format::Tar)).map_err(|_| io::ErrorKind::InvalidInput)?;
+        sink.write(reader, content.len() as u64)
+    }
+
+    #[test]
+    fn what_is_no_file_is_written_into_and_stays_what_it_is() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let fifo = path.clone();
+        let reading = std::thread::spawn(move || fs::read(fifo));
+        write(&path, b"images").unwrap();
+        assert!(is_special(&path));
+        assert_eq!(reading.join().unwrap().unwrap(), b"images");
+        assert!(!Sink::new(&path, Some(Format::Tar)).unwrap().is_lasting());
+    }
+
+    #[test]
+    fn a_link_to_a_file_stays_one_and_the_file_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let [real, link] = ["disk/real.tar", "link.tar"].map(|name| dir.path().join(name));
+        fs::create_dir(dir.path().join("disk")).unwrap();
+        fs::write(&real, "older").unwrap();
+        std::os::unix::fs::symlink("disk/real.tar", &link).unwrap();
+        write(&link, b"images").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&real).unwrap(), b"images");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}
