@@ -13,6 +13,8 @@ pub(super) struct Head {
     pub(super) link: Vec<u8>,
     pub(super) kind: EntryType,
     pub(super) len: u64,
+    /// Bytes of the heads before it that say something of it.
+    pub(super) before: u64,
 }
 
 /// What members before it say of the next.
@@ -26,6 +28,7 @@ struct Said {
 /// The next head; `None` at the end. What stands between heads is read too, but no content.
 pub(super) fn next<R: Read>(source: &mut R) -> Result<Option<Head>, Fault> {
     let mut said = Said::default();
+    let mut before = 0_u64;
     for _ in 0..MOST_BEFORE {
         let Some(header) = block(source)? else {
             return Ok(None);
@@ -47,14 +50,21 @@ pub(super) fn next<R: Read>(source: &mut R) -> Result<Option<Head>, Fault> {
                 if len > MOST_LEN {
                     return Err(Fault::NotTar("a size in it is impossible"));
                 }
+                let name = said.name.unwrap_or_else(|| header.path_bytes().to_vec());
+                let link = said.link.or_else(link).unwrap_or_default();
+                if name.len().max(link.len()) > MOST_NAME {
+                    return Err(Fault::NotTar("a name in it is longer than 4 KiB"));
+                }
                 return Ok(Some(Head {
-                    name: said.name.unwrap_or_else(|| header.path_bytes().to_vec()),
-                    link: said.link.or_else(link).unwrap_or_default(),
+                    name,
+                    link,
                     kind,
                     len,
+                    before,
                 }));
             }
         }
+        before = before.saturating_add(BLOCK).saturating_add(own_len);
     }
     Err(Fault::NotTar(
         "a member of it has no end of extended headers",
@@ -144,5 +154,7 @@ pub(super) const BLOCK: u64 = 512;
 const MOST_BEFORE: u32 = 8;
 /// Bytes of one that says something of the next.
 const MOST_EXTENDED: u64 = 1024 * 1024;
+/// Bytes of a name, which is what a path may have on Linux.
+const MOST_NAME: usize = 4096;
 /// More than any disk holds; sums of it do not overflow.
 const MOST_LEN: u64 = 1 << 56;

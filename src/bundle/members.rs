@@ -55,6 +55,10 @@ pub struct Members<S> {
     /// Bytes behind it, up to the next head.
     padding: u64,
     seen: HashSet<String>,
+    /// Bytes of names that are kept, here and by whoever is told of them.
+    name_bytes: usize,
+    /// Whatever they stand for.
+    heads: u32,
     /// Bytes that belong to no image.
     passed_over: u64,
     is_over: bool,
@@ -99,6 +103,8 @@ impl<S: Source> Members<S> {
             left: 0,
             padding: 0,
             seen: HashSet::new(),
+            name_bytes: 0,
+            heads: 0,
             passed_over: 0,
             is_over: false,
         }
@@ -115,6 +121,7 @@ impl<S: Source> Members<S> {
                 self.finish()?;
                 break;
             };
+            self.count(&head)?;
             if let Some(found) = self.judge(&head)? {
                 self.enter(head.len);
                 return Ok(Some(Entry {
@@ -188,6 +195,15 @@ impl<S: Source> Members<S> {
         self.padding = len.next_multiple_of(BLOCK) - len;
     }
 
+    /// Counts a head, also of what belongs to no image: those are passed over without anybody hearing of it.
+    fn count(&mut self, head: &Head) -> Result<(), Fault> {
+        self.heads = self.heads.saturating_add(1);
+        if self.heads > MOST_MEMBERS {
+            return Err(Fault::TooMuch("a million files and directories"));
+        }
+        self.pass_over(head.before)
+    }
+
     /// What a head stands for; `None` for what belongs to no image and does no harm.
     fn judge(&mut self, head: &Head) -> Result<Option<Found>, Fault> {
         let name = member::normal(&head.name)?;
@@ -196,7 +212,7 @@ impl<S: Source> Members<S> {
                 let member = Member::of(&head.name)?;
                 return match member {
                     Some(member) => {
-                        self.note(name)?;
+                        self.note(name, 0)?;
                         Ok(Some(Found::File(member)))
                     }
                     None => Ok(None),
@@ -223,13 +239,16 @@ impl<S: Source> Members<S> {
         if !is_layer(&name) || !is_layer(&target) || name == target {
             return Err(Fault::Link { name, target });
         }
-        self.note(name.clone())?;
+        self.note(name.clone(), target.len())?;
         Ok(Found::Alias { name, target })
     }
 
-    fn note(&mut self, name: String) -> Result<(), Fault> {
-        if self.seen.len() >= MOST_MEMBERS {
-            return Err(Fault::TooMuch("a million files"));
+    /// Keeps a name, and `more` bytes with it.
+    fn note(&mut self, name: String, more: usize) -> Result<(), Fault> {
+        let bytes = name.len().saturating_add(more);
+        self.name_bytes = self.name_bytes.saturating_add(bytes);
+        if self.name_bytes > MOST_NAME_BYTES {
+            return Err(Fault::TooMuch("64 MiB of names"));
         }
         if self.seen.contains(&name) {
             return Err(Fault::Twice(name));
@@ -250,7 +269,62 @@ impl<S: Source> Members<S> {
 
 /// Bytes of files that belong to no image.
 const MOST_PASSED_OVER: u64 = 4 * 1024 * 1024 * 1024;
-/// Files in one archive.
-const MOST_MEMBERS: usize = 1_000_000;
+/// Files, directories and links in one archive.
+const MOST_MEMBERS: u32 = 1_000_000;
+/// Bytes of the names of files and links in one archive.
+const MOST_NAME_BYTES: usize = 64 * 1024 * 1024;
 /// Zeros behind the end.
 const MOST_TRAILING: u64 = 16 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::odd;
+    use super::*;
+
+    fn next_after(tar: &[u8], spend: impl Fn(&mut Members<Stream<&[u8]>>)) -> Result<(), Fault> {
+        let mut members = Members::of(tar)?;
+        spend(&mut members);
+        members.next_entry().map(drop)
+    }
+
+    #[test]
+    fn every_head_counts_also_of_what_belongs_to_no_image() {
+        for (kind, name) in [
+            (EntryType::Directory, "blobs/"),
+            (EntryType::Regular, "VERSION"),
+            (EntryType::Regular, "index.json"),
+        ] {
+            let tar = odd(kind, name, "");
+            let at = |heads| next_after(&tar, |members| members.heads = heads);
+            at(MOST_MEMBERS - 1).unwrap();
+            assert!(matches!(at(MOST_MEMBERS), Err(Fault::TooMuch(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_names_that_are_kept_have_a_bound_together() {
+        for (kind, name, link) in [
+            (EntryType::Regular, "a.tar", ""),
+            (EntryType::Link, "a.tar", "another.tar"),
+        ] {
+            let tar = odd(kind, name, link);
+            let at = |bytes| next_after(&tar, |members| members.name_bytes = bytes);
+            let most = MOST_NAME_BYTES - name.len() - link.len();
+            at(most).unwrap();
+            assert!(matches!(at(most + 1), Err(Fault::TooMuch(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_before_a_head_counts_as_passed_over() {
+        let name = "x".repeat(200);
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut head = tar::Header::new_gnu();
+        head.set_size(0);
+        builder.append_data(&mut head, name, &[][..]).unwrap();
+        let tar = builder.into_inner().unwrap();
+        let at = |bytes| next_after(&tar, |members| members.passed_over = bytes);
+        at(MOST_PASSED_OVER - 2 * BLOCK).unwrap();
+        assert!(matches!(at(MOST_PASSED_OVER - 200), Err(Fault::TooMuch(_))));
+    }
+}

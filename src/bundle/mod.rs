@@ -40,3 +40,5 @@ pub const DOCKER_MANIFEST: &str = "manifest.json";
 pub const MOST_DOCUMENT: u64 = 64 * 1024 * 1024;
 /// Most bytes of a manifest.
 pub const MOST_MANIFEST: u64 = 4 * 1024 * 1024;
+/// Links from one to the next, up to a file.
+pub const MOST_HOPS: usize = 16;

@@ -13,8 +13,8 @@ use super::list::List;
 use super::members::{Found, Members, Source};
 use super::write::in_tar;
 use super::{
-    DOCKER_MANIFEST, END, Fault, INDEX, Index, MOST_DOCUMENT, MOST_MANIFEST, Member, OCI_LAYOUT,
-    header, padding, read_docker, write_docker,
+    DOCKER_MANIFEST, END, Fault, INDEX, Index, MOST_DOCUMENT, MOST_HOPS, MOST_MANIFEST, Member,
+    OCI_LAYOUT, header, padding, read_docker, write_docker,
 };
 
 /// Files of an archive by their names.
@@ -174,10 +174,12 @@ impl Shelf {
         })
     }
 
-    /// What is in it.
+    /// What is in it and belongs to its images. What an earlier export left beside it in a directory is not told to anybody,
+    /// so that nobody has it from here.
     pub fn list(&self) -> Result<List, Fault> {
         let index = self.small(INDEX, MOST_DOCUMENT)?.ok_or(Fault::NoImages)?;
-        let blobs = self.places.keys();
+        let names = self.of_index(&Index::read(&index)?)?;
+        let blobs = names.iter().filter(|name| self.places.contains_key(*name));
         let blobs = blobs.filter_map(|name| match Member::of(name.as_bytes()) {
             Ok(Some(Member::Blob(digest))) => Some(digest),
             _ => None,
@@ -256,10 +258,20 @@ impl Shelf {
             .ok_or(Fault::NoImages)?;
         let mut images = read_docker(&json)?;
         let (mut files, mut layers) = (Vec::new(), Vec::new());
+        let mut bytes = 0_u64;
         for image in &mut images {
             let mut names = image.files()?.into_iter();
             files.extend(names.next().map(|config| config.to_string()));
-            image.layers = names.map(|layer| self.real(&layer.to_string())).collect();
+            image.layers.clear();
+            for layer in names {
+                let layer = self.real(&layer.to_string());
+                // Short links may lead to long names.
+                bytes = bytes.saturating_add(layer.len() as u64);
+                if bytes > MOST_DOCUMENT {
+                    return Err(Fault::TooMuch("64 MiB of names"));
+                }
+                image.layers.push(layer);
+            }
             layers.extend(image.layers.iter().cloned());
         }
         files.extend(layers);
@@ -269,10 +281,11 @@ impl Shelf {
         })
     }
 
-    /// The name of the file itself, for one that may be a link to it.
+    /// The name of the file itself, for one that may be a link to it. After too many links it is that of one, which is no
+    /// file: for the importer to refuse.
     fn real(&self, name: &str) -> String {
         let mut name = name;
-        for _ in 0..self.aliases.len() {
+        for _ in 0..MOST_HOPS {
             match self.aliases.get(name) {
                 Some(target) => name = target,
                 None => break,

@@ -41,7 +41,7 @@ fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 /// A tar of one member with this type, name and link, as another tool would write it.
-fn odd(kind: tar::EntryType, name: &str, link: &str) -> Vec<u8> {
+pub(super) fn odd(kind: tar::EntryType, name: &str, link: &str) -> Vec<u8> {
     let mut head = tar::Header::new_ustar();
     head.set_entry_type(kind);
     head.set_size(0);
@@ -205,6 +205,34 @@ fn sizes_that_lie_are_refused_before_anything_is_held_for_them() {
     assert!(matches!(read(head.as_bytes()), Err(Fault::NotTar(_))));
 }
 
+/// An empty file of this name, as GNU tar writes a long one or, with `is_pax`, as POSIX says.
+fn long_name(name: &str, is_pax: bool) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut head = tar::Header::new_gnu();
+    head.set_size(0);
+    if is_pax {
+        let path = [("path", name.as_bytes())];
+        builder.append_pax_extensions(path).unwrap();
+        head.set_path("short").unwrap();
+        head.set_cksum();
+        builder.append(&head, &[][..]).unwrap();
+    } else {
+        builder.append_data(&mut head, name, &[][..]).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn a_name_that_no_file_could_have_is_refused() {
+    for is_pax in [false, true] {
+        let name = |len: usize| "x".repeat(len - 4) + ".tar";
+        let found = read(&long_name(&name(4096), is_pax)).unwrap();
+        assert_eq!(found[0].0, Found::File(Member::Legacy(name(4096))));
+        let fault = read(&long_name(&name(4097), is_pax)).unwrap_err();
+        assert!(matches!(fault, Fault::NotTar(_)), "{fault}");
+    }
+}
+
 #[test]
 fn a_bomb_of_what_belongs_to_no_image_is_not_read_to_its_end() {
     let mut packed = zstd::Encoder::new(Vec::new(), 1).unwrap();
@@ -330,6 +358,48 @@ fn links_between_layers_of_docker_save_are_told_as_the_layers_themselves() {
     let images = read_docker(&found[0].1).unwrap();
     assert_eq!(images[0].layers, ["1/layer.tar", "1/layer.tar"]);
     assert_eq!(found.len(), 3);
+}
+
+#[test]
+fn a_chain_of_links_is_told_as_its_end_unless_it_is_too_long() {
+    let last = MOST_HOPS + 1;
+    let manifest = format!(
+        r#"[{{"Config":"c.json","RepoTags":["a:1"],"Layers":["{MOST_HOPS}.tar","{last}.tar"]}}]"#
+    );
+    let mut tar = Vec::new();
+    for hop in 1..=last {
+        let link = odd(
+            tar::EntryType::Link,
+            &format!("{hop}.tar"),
+            &format!("{}.tar", hop - 1),
+        );
+        tar.extend_from_slice(&link[..512]);
+    }
+    tar.extend(tar_of(&[
+        ("0.tar", b"one"),
+        ("c.json", b"{}"),
+        ("manifest.json", manifest.as_bytes()),
+    ]));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), tar).unwrap();
+    let shelf = Shelf::open(file.path()).unwrap().unwrap();
+    let mut told = Vec::new();
+    shelf.telling().unwrap().write(&mut told).unwrap();
+    let images = read_docker(&read(&told).unwrap()[0].1).unwrap();
+    assert_eq!(images[0].layers, ["0.tar", "1.tar"]);
+}
+
+#[test]
+fn what_the_index_of_a_directory_does_not_lead_to_is_not_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut parts = foreign(dir.path());
+    let left = Digest::sha256(b"of an earlier export");
+    let blobs = dir.path().join("blobs/sha256");
+    std::fs::write(blobs.join(left.encoded()), "of an earlier export").unwrap();
+    let layer = parts.pop().unwrap();
+    std::fs::remove_file(blobs.join(layer.encoded())).unwrap();
+    let list = since(dir.path()).unwrap();
+    assert_eq!(list.blobs, parts.into_iter().collect());
 }
 
 #[test]

@@ -115,6 +115,29 @@ async fn a_server_that_is_killed_in_an_import_takes_the_rest_in_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_stopped_in_an_import_keeps_what_came() {
+    let fake = Fake::start().await;
+    let image = large();
+    let (_near, export) = exported(&fake, &image).await;
+    let bytes = read(&export);
+    let mut far = Side::offline(&fake).await;
+    let mut import = fed(&far.config(), &["import", "-"]);
+    let mut input = import.stdin.take().expect("its input");
+    soon("input", input.write_all(&bytes[..6_000_000]))
+        .await
+        .expect("it is read");
+    let came = eventually("a blob", || async {
+        Some(far.layby.committed().len()).filter(|blobs| *blobs > 0)
+    })
+    .await;
+    far.layby.stop().await;
+    assert!(verify_committed(&far.layby.data()) >= came);
+    drop(input);
+    let status = soon("the end", import.wait()).await.expect("a status");
+    assert!(!status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_export_that_was_killed_leaves_nothing_that_could_be_taken_for_one() {
     let fake = Fake::start().await;
     let image = large();

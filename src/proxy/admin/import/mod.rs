@@ -24,7 +24,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
 
-use crate::bundle::{Fault, Found, Index, Member, Members, Stream};
+use crate::bundle::{Fault, Found, Index, MOST_HOPS, Member, Members, Stream};
 use crate::oci::Digest;
 use crate::runtime::{Clock, PipeReader, Tasks, pipe};
 use crate::store::Store;
@@ -107,6 +107,8 @@ impl Importer {
     fn run(self, reader: PipeReader) {
         let mut intake = Intake::new(Arc::clone(&self.store), self.runtime.clone());
         let ended = self.import(reader, &mut intake);
+        // A stop also cuts the archive off, which is no fault of it.
+        let ended = ended.map_err(|halt| self.called_off().unwrap_or(halt));
         let last = match ended {
             Ok(report) => ImportEvent::Done(report),
             Err(Halt::CalledOff(message)) => ImportEvent::Failed { message },
@@ -124,6 +126,15 @@ impl Importer {
         drop((intake, turn));
         // Who has left need not know.
         let _ = events.blocking_send(last);
+    }
+
+    /// Why it is not to go on, if so.
+    fn called_off(&self) -> Option<Halt> {
+        if self.stopping.is_cancelled() {
+            let message = "layby is shutting down; import again, it goes on where it stood";
+            return Some(Halt::CalledOff(message.to_owned()));
+        }
+        self.events.is_closed().then(nobody_waits)
     }
 
     fn import(&self, reader: PipeReader, intake: &mut Intake) -> Result<ImportReport, Halt> {
@@ -260,11 +271,15 @@ impl Documents {
                 is_gzip: false,
             });
         }
-        let mut name = member.to_string();
-        for _ in 0..=self.aliases.len() {
-            match self.aliases.get(&name) {
-                Some(target) => name.clone_from(target),
-                None => return self.legacy.get(&name).cloned(),
+        self.linked(&member.to_string()).cloned()
+    }
+
+    fn linked(&self, name: &str) -> Option<&Taken> {
+        let mut name = name;
+        for _ in 0..=MOST_HOPS {
+            match self.aliases.get(name) {
+                Some(target) => name = target,
+                None => return self.legacy.get(name),
             }
         }
         None
@@ -283,16 +298,8 @@ impl<'a> Progress<'a> {
 
     fn note(&mut self, read: u64) -> Result<(), Halt> {
         self.bytes = self.bytes.saturating_add(read);
-        let Importer {
-            stopping, events, ..
-        } = self.importer;
-        if stopping.is_cancelled() {
-            let message = "layby is shutting down; import again, it goes on where it stood";
-            return Err(Halt::CalledOff(message.to_owned()));
-        }
-        let gone = || Halt::CalledOff("nobody waits for the import any more".to_owned());
-        if events.is_closed() {
-            return Err(gone());
+        if let Some(halt) = self.importer.called_off() {
+            return Err(halt);
         }
         if self.last.elapsed() < PROGRESS_EVERY {
             return Ok(());
@@ -302,7 +309,8 @@ impl<'a> Progress<'a> {
             blobs: self.blobs,
             bytes: self.bytes,
         };
-        events.blocking_send(event).map_err(|_| gone())
+        let sent = self.importer.events.blocking_send(event);
+        sent.map_err(|_| nobody_waits())
     }
 }
 
@@ -317,6 +325,10 @@ fn assemble(
     let bases = Bases::of(&intake.store, claimed, &mut go_on)?;
     let mut assembler = Assembler::new(intake, &bases, &mut go_on);
     tops.iter().map(|top| assembler.whole(top)).collect()
+}
+
+fn nobody_waits() -> Halt {
+    Halt::CalledOff("nobody waits for the import any more".to_owned())
 }
 
 fn check_version(json: &[u8]) -> Result<(), Halt> {
@@ -337,3 +349,25 @@ fn check_version(json: &[u8]) -> Result<(), Halt> {
 
 /// So often it is told how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_of_links_is_followed_so_far_and_no_farther() {
+        let taken = Taken {
+            digest: Digest::sha256(b"x"),
+            len: 1,
+            is_gzip: false,
+        };
+        let mut documents = Documents::default();
+        documents.legacy.insert("0".to_owned(), taken);
+        for hop in 1..=MOST_HOPS + 1 {
+            let (name, target) = (hop.to_string(), (hop - 1).to_string());
+            documents.aliases.insert(name, target);
+        }
+        assert!(documents.linked(&MOST_HOPS.to_string()).is_some());
+        assert!(documents.linked(&(MOST_HOPS + 1).to_string()).is_none());
+    }
+}
