@@ -328,6 +328,7 @@ fn a_blob_whose_write_back_failed_behind_the_writers_back_is_not_committed() {
         while life.files.syncs() == syncs {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        assert!(stage.write_at(32 << 20, &chunk).is_err(), "in vain");
         let digest = Digest::sha256(b"whatever");
         assert!(life.store.commit(&stage, 32 << 20, &digest).await.is_err());
         assert!(life.read(&digest).is_none());

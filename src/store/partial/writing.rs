@@ -44,6 +44,10 @@ impl Writing {
                 format!("{} ends before {offset} + {count}", stage.path.display()),
             ));
         };
+        if stage.write_back.has_failed() {
+            // It can never be committed, so there is no use in fetching the rest.
+            return stage.sync();
+        }
         self.place_with_room(stage, offset, end, parts)?;
         stage.space.wrote(count);
         if let Some(journal) = &mut self.journal {
