@@ -18,6 +18,7 @@ mod healthcheck;
 mod import;
 mod ls;
 mod man;
+mod named;
 mod pin;
 mod refresh;
 mod rm;

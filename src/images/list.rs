@@ -3,11 +3,7 @@
 use super::{Finds, ListError};
 
 pub(super) fn read(text: &str, finds: &mut Finds) -> Result<(), ListError> {
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = without_comment(line).trim();
-        if line.is_empty() {
-            continue;
-        }
+    for (number, line) in lines(text) {
         // What docker images prints of an image that lost its name.
         if line.contains("<none>") {
             finds.note(number, "an image without a name is passed over");
@@ -16,6 +12,12 @@ pub(super) fn read(text: &str, finds: &mut Finds) -> Result<(), ListError> {
         finds.image(line, number)?;
     }
     Ok(())
+}
+
+/// What stands on the lines of a list, each with its number.
+pub fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().map(|line| without_comment(line).trim());
+    (1..).zip(lines).filter(|(_, line)| !line.is_empty())
 }
 
 /// A `#` begins a comment at the start of a line and behind a space.

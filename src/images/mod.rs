@@ -18,6 +18,8 @@ mod tests;
 use std::collections::HashSet;
 use std::fmt;
 
+pub use list::lines;
+
 /// What a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

@@ -4,15 +4,17 @@ mod sink;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use futures_util::StreamExt as _;
 
 use super::admin::{AdminArgs, Failure, Output};
+use super::named::text_of;
 use super::table::{count, size};
 use crate::bundle::{self, List};
+use crate::images;
 use crate::proxy::admin::model::{ExportPlan, ExportRequest};
 use crate::proxy::admin::{AdminError, Administration, Archive};
 use crate::runtime::pipe;
@@ -184,18 +186,10 @@ fn shown(plan: &ExportPlan) -> String {
 
 /// The names in a list.
 fn names_in(path: &Path) -> Result<Vec<String>, Failure> {
-    let mut text = String::new();
-    let read = if path == Path::new("-") {
-        io::stdin().lock().take(MOST_LIST).read_to_string(&mut text)
-    } else {
-        fs::File::open(path).and_then(|file| file.take(MOST_LIST).read_to_string(&mut text))
-    };
-    read.map_err(|error| of_file(path, &error))?;
-    let names = text.lines().filter_map(|line| {
-        let name = line.split('#').next().unwrap_or_default().trim();
-        (!name.is_empty()).then(|| name.to_owned())
-    });
-    Ok(names.collect())
+    let text = text_of(path).map_err(|error| of_file(path, &error))?;
+    Ok(images::lines(&text)
+        .map(|(_, name)| name.to_owned())
+        .collect())
 }
 
 fn what_is_there(since: &[PathBuf]) -> Result<List, Failure> {
@@ -217,6 +211,3 @@ fn of_file(path: &Path, error: &io::Error) -> Failure {
 fn wrong(message: &str) -> Failure {
     AdminError::Invalid(message.to_owned()).into()
 }
-
-/// Most bytes of a list of names.
-const MOST_LIST: u64 = 16 * 1024 * 1024;

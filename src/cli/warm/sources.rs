@@ -1,11 +1,10 @@
 //! The images that are named by arguments and in files.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
-use crate::images::{self, Given, Kind, MOST_BYTES};
+use crate::cli::named::text_of;
+use crate::images::{self, Given, Kind};
 use crate::oci::PlatformName;
 
 /// Where images are named besides the arguments.
@@ -46,7 +45,7 @@ impl Sources {
         let arguments = self.arguments(platform);
         for file in &self.files {
             let name = if file == "-" { "stdin" } else { file };
-            let text = text_of(file).map_err(|error| format!("{name}: {error}"))?;
+            let text = text_of(Path::new(file)).map_err(|error| format!("{name}: {error}"))?;
             let environment = Environment::beside(file);
             let given = Given {
                 environment: &|name| environment.get(name),
@@ -102,23 +101,6 @@ impl From {
             Self::Dockerfile => Kind::Dockerfile,
         }
     }
-}
-
-fn text_of(file: &str) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    // One more than is taken, to see that there is more.
-    let most = MOST_BYTES + 1;
-    if file == "-" {
-        io::stdin().lock().take(most).read_to_end(&mut bytes)?;
-    } else {
-        File::open(file)?.take(most).read_to_end(&mut bytes)?;
-    }
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(io::Error::other(format!(
-            "it is longer than {MOST_BYTES} bytes; name the images in several files"
-        )));
-    }
-    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not text"))
 }
 
 /// Variables as compose has them: of the environment, else of the `.env` beside the file.
