@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::runtime::Clock;
 
-use super::change::{Change, Expected};
+use super::change::{Change, Expected, Seen};
 use super::commit::Job;
 use super::damaged;
 use super::evict::carry_out;
@@ -280,15 +280,20 @@ impl Batcher {
             let error = at("move a finished file to", target, &error);
             return self.fail_on(work, Err(error));
         }
+        let mut is_new = true;
         if let Change::Commit {
-            stage, len, digest, ..
+            stage,
+            len,
+            digest,
+            at,
+            ..
         } = &mut work.job.change
         {
-            self.usage.add(digest, *len, self.clock.now());
+            is_new = self.usage.add(digest, *len, *at);
             // Whoever holds the stage reads the blob.
             stage.committed(self.usage.hold(digest));
         }
-        work.state = Ok(State::Done(true));
+        work.state = Ok(State::Done(is_new));
     }
 
     fn remove(&self, work: &mut Work) {
@@ -347,8 +352,12 @@ impl Batcher {
             }
             Change::RemoveRecord {
                 target,
-                only_if: Some(orphan),
+                only_if: Some(Seen::Orphan(orphan)),
             } => orphan.still_is(&*self.files, &self.usage, &self.shelf, target),
+            Change::RemoveRecord {
+                target,
+                only_if: Some(Seen::Bytes(bytes)),
+            } => Ok(refs::read(&*self.files, target)?.as_ref() == Some(bytes)),
             _ => Ok(true),
         }
     }

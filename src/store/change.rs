@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::oci::Digest;
 
@@ -15,12 +16,14 @@ use super::usage::Chosen;
 /// What can be asked of the committer.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// Makes the stage, `len` bytes long, the blob `digest` at `target`.
+    /// Makes the stage, `len` bytes long, the blob `digest` at `target`; `false` where it took the place of one.
     Commit {
         stage: Committing,
         len: u64,
         digest: Digest,
         target: PathBuf,
+        /// When it was asked for: the blob's first use.
+        at: SystemTime,
     },
     /// Writes the record at `target`; `false` where it is not as expected.
     PutRecord {
@@ -32,7 +35,7 @@ pub(super) enum Change {
     RemoveRecord {
         target: PathBuf,
         /// Only if it is this still.
-        only_if: Option<Orphan>,
+        only_if: Option<Seen>,
     },
     /// Removes the blob at `target`; `false` where there is none.
     RemoveBlob {
@@ -55,6 +58,15 @@ pub(super) enum Change {
         outcome: Arc<Outcome>,
         target: PathBuf,
     },
+}
+
+/// What must be there for a record to be removed.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// A proof of something that is not there.
+    Orphan(Orphan),
+    /// Exactly this.
+    Bytes(Vec<u8>),
 }
 
 /// What must be there for a record to be replaced.

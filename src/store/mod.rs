@@ -60,6 +60,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -86,7 +87,7 @@ pub use usage::Totals;
 pub use walk::PassedOver;
 
 use batch::Batcher;
-use change::{Change, Expected};
+use change::{Change, Expected, Seen};
 use chores::Chores;
 use commit::Committer;
 use evict::{Asks, Evictor};
@@ -336,16 +337,23 @@ impl Store {
     }
 
     /// Makes the stage the blob `digest`; the caller has verified its `len` bytes. Durable and visible when it returns;
-    /// carried out even when nobody waits any more.
-    pub async fn commit(&self, stage: &StagedBlob, len: u64, digest: &Digest) -> io::Result<()> {
-        let target = self.blob_path(digest)?;
+    /// carried out even when nobody waits any more. Returns its first use, which is this, unless it was stored before.
+    pub async fn commit(
+        &self,
+        stage: &StagedBlob,
+        len: u64,
+        digest: &Digest,
+    ) -> io::Result<Option<SystemTime>> {
+        let (target, at) = (self.blob_path(digest)?, self.clock.now());
         let change = Change::Commit {
             stage: stage.stage().begin_commit()?,
             len,
             digest: digest.clone(),
             target,
+            at,
         };
-        self.committer.make(change).await.map(|_| ())
+        let is_new = self.committer.make(change).await?;
+        Ok(is_new.then_some(at))
     }
 
     /// Stores small content, such as a manifest, after checking it. [`io::ErrorKind::StorageFull`] where the limits
@@ -365,7 +373,7 @@ impl Store {
             Ok(stage)
         });
         let stage = staged.await.map_err(io::Error::other)??;
-        self.commit(&stage, len, digest).await
+        self.commit(&stage, len, digest).await.map(|_| ())
     }
 
     /// Removes a blob; whether there was one. Those who hold it open keep it.
@@ -429,11 +437,18 @@ impl Store {
 
     /// Removes a record, and the directories that it leaves empty; whether there was one.
     pub async fn remove_ref(&self, key: &RefKey) -> io::Result<bool> {
+        self.remove_ref_if(key, None).await
+    }
+
+    /// The same if the record is `seen` at that moment; whether it was.
+    pub async fn compare_and_remove_ref(&self, key: &RefKey, seen: &[u8]) -> io::Result<bool> {
+        let seen = Seen::Bytes(seen.to_vec());
+        self.remove_ref_if(key, Some(seen)).await
+    }
+
+    async fn remove_ref_if(&self, key: &RefKey, only_if: Option<Seen>) -> io::Result<bool> {
         let target = self.layout.record(key);
-        let change = Change::RemoveRecord {
-            target,
-            only_if: None,
-        };
+        let change = Change::RemoveRecord { target, only_if };
         self.committer.make(change).await
     }
 

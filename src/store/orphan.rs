@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use crate::oci::Digest;
 
-use super::change::Change;
+use super::change::{Change, Seen};
 use super::files::{FileId, Files, Kind, Stat, at, is_absent};
 use super::partial::{Shelf, StageKey};
 use super::usage::Usage;
@@ -108,11 +108,11 @@ impl Store {
         };
         let change = Change::RemoveRecord {
             target: self.layout.record(key),
-            only_if: Some(Orphan {
+            only_if: Some(Seen::Orphan(Orphan {
                 seen,
                 content,
                 stage,
-            }),
+            })),
         };
         self.committer.make(change).await
     }

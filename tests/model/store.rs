@@ -91,6 +91,7 @@ impl Life {
         self.store
             .commit(&stage, len, &Digest::sha256(content))
             .await
+            .map(|_| ())
     }
 
     /// The content of a blob.

@@ -64,7 +64,7 @@ impl Blobs for StoreBlobs {
                     "a stage of another store cannot be committed",
                 ));
             };
-            self.0.commit(staged, len, digest).await
+            self.0.commit(staged, len, digest).await.map(|_| ())
         })
     }
 }

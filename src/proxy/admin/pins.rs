@@ -170,12 +170,29 @@ impl Pins {
         Ok(PinChange { pin: text, changed })
     }
 
-    /// Adds pins, all or none. Durable on return.
-    pub(super) async fn add_all(&self, new: Vec<Pin>, store: &Store) -> Result<(), AdminError> {
+    /// Adds pins, all or none, of which `added` are those that were not there. Durable on return. Where it fails, they may
+    /// be there after a restart.
+    pub(super) async fn add_all(
+        &self,
+        new: Vec<Pin>,
+        added: &mut Vec<Pin>,
+        store: &Store,
+    ) -> Result<(), AdminError> {
         let change = |pins: &mut Vec<Pin>| {
             let before = pins.len();
             extend(pins, &new)?;
-            Ok(pins.len() > before)
+            *added = pins.iter().skip(before).cloned().collect();
+            Ok(!added.is_empty())
+        };
+        self.change(change, store).await.map(|_| ())
+    }
+
+    /// Takes pins away, those included that may be there after a restart only. Durable on return.
+    pub(super) async fn remove_all(&self, old: &[Pin], store: &Store) -> Result<(), AdminError> {
+        let old: HashSet<String> = old.iter().map(ToString::to_string).collect();
+        let change = |pins: &mut Vec<Pin>| {
+            pins.retain(|one| !old.contains(&one.to_string()));
+            Ok(!old.is_empty())
         };
         self.change(change, store).await.map(|_| ())
     }
@@ -215,7 +232,7 @@ impl Pins {
     /// Changes the pins once they are written; whether there was something to change.
     async fn change(
         &self,
-        change: impl Fn(&mut Vec<Pin>) -> Result<bool, AdminError>,
+        change: impl FnOnce(&mut Vec<Pin>) -> Result<bool, AdminError>,
         store: &Store,
     ) -> Result<bool, AdminError> {
         let _turn = self.changing.lock().await;

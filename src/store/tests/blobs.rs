@@ -56,6 +56,29 @@ async fn a_commit_goes_on_when_nobody_waits_for_it() {
 }
 
 #[tokio::test]
+async fn of_several_commits_of_one_blob_the_first_has_brought_it() {
+    let fixture = Fixture::new().await;
+    let digest = Digest::sha256(b"hello");
+    let mut stages = Vec::new();
+    for _ in 0..3 {
+        let stage = fixture.stage(Some(5)).await.unwrap();
+        stage.write_at(0, b"hello").unwrap();
+        stages.push(stage);
+    }
+    let mut are_new = Vec::new();
+    for stage in &stages[..2] {
+        are_new.push(fixture.store.commit(stage, 5, &digest).await.unwrap());
+    }
+    let used = fixture.store.look_at_blob(&digest).unwrap().unwrap().used;
+    assert!(used <= are_new[0].unwrap(), "{used:?}");
+    fixture.store.remove_blob(&digest).await.unwrap();
+    let again = fixture.store.commit(&stages[2], 5, &digest).await;
+    are_new.push(again.unwrap());
+    let are_new: Vec<bool> = are_new.iter().map(Option::is_some).collect();
+    assert_eq!(are_new, [true, false, true]);
+}
+
+#[tokio::test]
 async fn commits_of_a_wrong_length_or_an_unverifiable_digest_are_refused() {
     let fixture = Fixture::new().await;
     let stage = fixture.stage(Some(5)).await.unwrap();

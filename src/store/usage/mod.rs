@@ -144,23 +144,27 @@ impl Usage {
         Some(time(used))
     }
 
-    /// Notes a committed blob.
-    pub(super) fn add(&self, digest: &Digest, len: u64, now: SystemTime) {
-        let Some(key) = Key::of(digest) else { return };
-        let totals = {
+    /// Notes a committed blob; whether it was not known before.
+    pub(super) fn add(&self, digest: &Digest, len: u64, now: SystemTime) -> bool {
+        let Some(key) = Key::of(digest) else {
+            return true;
+        };
+        let (before, totals) = {
             let mut state = self.state.lock();
             if let Some(scan) = &mut state.scan {
                 scan.removed.remove(&key);
                 scan.expected = scan.expected.map(|bytes| bytes.saturating_add(len));
             }
             // Who reads the file that was there goes on with it.
-            if let Some(before) = state.index.get(&key).map(|node| node.len) {
+            let before = state.index.get(&key).map(|node| node.len);
+            if let Some(before) = before {
                 state.readers.removed(&key.start, before);
             }
             state.index.add(&key, len, seconds(now));
-            state.totals()
+            (before, state.totals())
         };
         self.show(totals);
+        before.is_none()
     }
 
     /// Notes blobs that the scan found, unless they are known or were removed meanwhile.

@@ -4,7 +4,6 @@ use std::io;
 
 use crate::bundle::Fault;
 use crate::proxy::admin::AdminError;
-use crate::store::RoomError;
 
 /// How an import ends that is not done.
 #[derive(Debug)]
@@ -48,15 +47,6 @@ impl From<io::Error> for Halt {
 impl From<AdminError> for Halt {
     fn from(error: AdminError) -> Self {
         Self::Refused(error)
-    }
-}
-
-impl From<RoomError> for Halt {
-    fn from(error: RoomError) -> Self {
-        match error {
-            RoomError::NoRoom { needed, .. } => no_room(needed),
-            RoomError::Io(error) => error.into(),
-        }
     }
 }
 

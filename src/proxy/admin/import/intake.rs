@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
@@ -10,7 +11,7 @@ use tokio::runtime::Handle;
 use crate::bundle::{Fault, Member, Members, Stream};
 use crate::oci::{Algorithm, Descriptor, Digest, Hasher, ManifestInfo, MediaType};
 use crate::proxy::ports::MAX_MANIFEST;
-use crate::store::{BlobHold, StagedBlob, Store};
+use crate::store::{BlobHold, RoomError, StagedBlob, Store};
 
 use super::halt::{Halt, no_room};
 use super::report::ImportReport;
@@ -33,7 +34,7 @@ pub(super) struct Intake {
     /// Written and not yet committed.
     staged: Vec<Staged>,
     /// What this import has brought into the store.
-    new: Vec<Digest>,
+    new: Vec<Brought>,
     /// Nothing of it is evicted meanwhile.
     holds: Vec<BlobHold>,
     buffer: Vec<u8>,
@@ -64,6 +65,14 @@ struct Staged {
     stage: StagedBlob,
     digest: Digest,
     len: u64,
+}
+
+/// A blob that this import, and nobody else, has brought into the store.
+#[derive(Debug)]
+pub(super) struct Brought {
+    pub(super) digest: Digest,
+    /// When that was. To the store, its last use; a later one is somebody else's.
+    pub(super) at: SystemTime,
 }
 
 /// A file that was taken in.
@@ -138,7 +147,7 @@ impl Intake {
 
     /// Bytes and number of blobs that have come.
     pub(super) fn count(&self, report: &mut ImportReport) {
-        let new: HashSet<&Digest> = self.new.iter().collect();
+        let new: HashSet<&Digest> = self.new.iter().map(|one| &one.digest).collect();
         for (digest, len) in &self.taken {
             let (blobs, bytes) = if new.contains(digest) {
                 (&mut report.new_blobs, &mut report.new_bytes)
@@ -151,7 +160,7 @@ impl Intake {
     }
 
     /// What this import has committed, and holds no longer.
-    pub(super) fn give_up(&mut self) -> Vec<Digest> {
+    pub(super) fn give_up(&mut self) -> Vec<Brought> {
         for staged in self.staged.drain(..) {
             staged.stage.discard();
         }
@@ -161,7 +170,7 @@ impl Intake {
     }
 
     /// What it has committed.
-    pub(super) fn new_blobs(&self) -> &[Digest] {
+    pub(super) fn new_blobs(&self) -> &[Brought] {
         &self.new
     }
 
@@ -278,7 +287,7 @@ impl Intake {
         let stage = if is_here {
             None
         } else {
-            Some(self.runtime.block_on(self.store.scratch(len))?)
+            Some(self.stage(len)?)
         };
         let written = self.write(source, promised.as_ref(), stage.as_ref(), go_on);
         let (digest, is_gzip) = written.inspect_err(|_| {
@@ -313,6 +322,19 @@ impl Intake {
             digest,
             len,
             is_gzip,
+        })
+    }
+
+    fn stage(&self, len: u64) -> Result<StagedBlob, Halt> {
+        let staged = self.runtime.block_on(self.store.scratch(len));
+        staged.map_err(|error| match error {
+            RoomError::NoRoom { needed, .. } => match self.store.missing_room(len) {
+                // Of the disk's, which no sum foresees.
+                Ok(0) => no_room(needed),
+                Ok(missing) => no_room(missing),
+                Err(error) => error.into(),
+            },
+            RoomError::Io(error) => error.into(),
         })
     }
 
@@ -362,10 +384,13 @@ impl Intake {
         let mut failed = None;
         for (one, committed) in staged.iter().zip(committed) {
             match committed {
-                Ok(()) => {
+                Ok(came) => {
                     // While the stage still counts as a reader.
                     self.holds.extend(self.store.hold_blob(&one.digest));
-                    self.new.push(one.digest.clone());
+                    self.new.extend(came.map(|at| Brought {
+                        digest: one.digest.clone(),
+                        at,
+                    }));
                 }
                 Err(error) => {
                     one.stage.discard();

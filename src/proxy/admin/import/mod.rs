@@ -11,6 +11,7 @@ mod images;
 mod intake;
 pub(super) mod report;
 mod settle;
+mod undo;
 mod whole;
 
 use std::collections::HashMap;
@@ -40,6 +41,7 @@ use images::{Namer, Top, of_docker};
 use intake::{Intake, Taken};
 use report::{ImportEvent, ImportReport, ImportRequest};
 use settle::Settler;
+use undo::Written;
 use whole::{Assembler, Whole};
 
 /// An import under way.
@@ -106,17 +108,23 @@ impl Importer {
     /// Blocks for as long as it takes.
     fn run(self, reader: PipeReader) {
         let mut intake = Intake::new(Arc::clone(&self.store), self.runtime.clone());
-        let ended = self.import(reader, &mut intake);
-        // A stop also cuts the archive off, which is no fault of it.
-        let ended = ended.map_err(|halt| self.called_off().unwrap_or(halt));
+        let mut written = Written::default();
+        let ended = self.import(reader, &mut intake, &mut written);
+        let ended = ended.map_err(|halt| match self.called_off() {
+            // A stop also cuts the archive off, which is no fault of it, and nothing can be taken back any more.
+            Some(called_off) if written.is_empty() || self.stopping.is_cancelled() => called_off,
+            _ => halt,
+        });
         let last = match ended {
             Ok(report) => ImportEvent::Done(report),
             Err(Halt::CalledOff(message)) => ImportEvent::Failed { message },
             Err(Halt::Refused(error)) => {
-                let message = match self.take_back(&mut intake) {
+                let message = match self.settler().undo(&intake.give_up(), &written) {
                     Ok(()) => error.to_string(),
                     Err(more) => {
-                        format!("{error}; and what it had brought could not be removed: {more}")
+                        format!(
+                            "{error}; and not all that it had brought could be taken back: {more}"
+                        )
                     }
                 };
                 ImportEvent::Failed { message }
@@ -137,7 +145,12 @@ impl Importer {
         self.events.is_closed().then(nobody_waits)
     }
 
-    fn import(&self, reader: PipeReader, intake: &mut Intake) -> Result<ImportReport, Halt> {
+    fn import(
+        &self,
+        reader: PipeReader,
+        intake: &mut Intake,
+        written: &mut Written,
+    ) -> Result<ImportReport, Halt> {
         let namer = Namer {
             names: &self.names,
             given: self.request.name.as_deref(),
@@ -163,7 +176,8 @@ impl Importer {
             ..ImportReport::default()
         };
         intake.count(&mut report);
-        report.images = self.settler().settle(&wholes, self.request.pin)?;
+        let settler = self.settler();
+        report.images = settler.settle(&wholes, self.request.pin, written)?;
         self.tidy(documents.index_digest.as_ref(), &wholes, intake);
         Ok(report)
     }
@@ -201,12 +215,6 @@ impl Importer {
             progress.note(0)?;
         }
         Ok(documents)
-    }
-
-    /// Removes what a refused import has brought, unless an image leads to it by now.
-    fn take_back(&self, intake: &mut Intake) -> Result<(), Halt> {
-        let new = intake.give_up();
-        self.settler().remove_unneeded(&new, &[])
     }
 
     fn settler(&self) -> Settler<'_> {

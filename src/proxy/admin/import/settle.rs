@@ -1,6 +1,6 @@
-//! The end of an import: proofs, pins and tags for images whose blobs are durable, and removal of blobs that nobody needs.
+//! The end of an import: pins, proofs and tags for images whose blobs are durable.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -9,12 +9,11 @@ use tokio::runtime::Handle;
 
 use crate::config::Pin;
 use crate::oci::{Digest, Reference, Tag};
-use crate::proxy::admin::digests::DigestSet;
 use crate::proxy::admin::memory::Memory;
 use crate::proxy::admin::names::ImageName;
 use crate::proxy::admin::pins::Pins;
 use crate::proxy::admin::protection::Protection;
-use crate::proxy::admin::{AdminError, remove, walk};
+use crate::proxy::admin::{AdminError, walk};
 use crate::proxy::manifests::ManifestRecord;
 use crate::proxy::membership::OnRecord;
 use crate::proxy::tags::TagRecord;
@@ -24,6 +23,7 @@ use crate::store::{RefKey, RefKind, Store};
 use super::halt::Halt;
 use super::images::Top;
 use super::report::ImportedImage;
+use super::undo::{Record, Written};
 use super::whole::Whole;
 
 /// Writes what makes blobs images.
@@ -37,17 +37,23 @@ pub(super) struct Settler<'a> {
 }
 
 impl Settler<'_> {
-    /// Makes the images ones of the cache. Blocks.
-    pub(super) fn settle(&self, wholes: &[Whole], pin: bool) -> Result<Vec<ImportedImage>, Halt> {
+    /// Makes the images ones of the cache. What it writes is in `written`, also where not all can be. Blocks.
+    pub(super) fn settle(
+        &self,
+        wholes: &[Whole],
+        pin: bool,
+        written: &mut Written,
+    ) -> Result<Vec<ImportedImage>, Halt> {
         let pins = if pin {
             self.new_pins(wholes.iter().map(|whole| (&whole.name, &whole.digest)))?
         } else {
             Vec::new()
         };
         // Before they are images: so none of them is one that could be evicted.
-        self.runtime.block_on(self.pins.add_all(pins, self.store))?;
-        self.prove(wholes)?;
-        let replaced = self.tag_all(wholes)?;
+        let added = self.pins.add_all(pins, &mut written.pins, self.store);
+        self.runtime.block_on(added)?;
+        self.prove(wholes, written)?;
+        let replaced = self.tag_all(wholes, written)?;
         for whole in wholes {
             let parts = || whole.digests().cloned().collect();
             let Whole { name, digest, .. } = whole;
@@ -89,7 +95,7 @@ impl Settler<'_> {
     }
 
     /// Writes that the repositories have all of it; that they have what lists others comes last, since it makes an image.
-    fn prove(&self, wholes: &[Whole]) -> Result<(), Halt> {
+    fn prove(&self, wholes: &[Whole], written: &mut Written) -> Result<(), Halt> {
         let (mut parts, mut own) = (Vec::new(), Vec::new());
         for whole in wholes {
             let place = &whole.name.place;
@@ -109,11 +115,11 @@ impl Settler<'_> {
                 into.push((place.key(RefKind::Manifest(digest.clone())), record));
             }
             if parts.len() >= AT_A_TIME {
-                self.put_all(std::mem::take(&mut parts))?;
+                self.put_all(std::mem::take(&mut parts), written)?;
             }
         }
-        self.put_all(parts)?;
-        self.put_all(own)?;
+        self.put_all(parts, written)?;
+        self.put_all(own, written)?;
         for whole in wholes {
             for digest in whole.digests() {
                 self.memory.forget_content(&whole.name.place, digest);
@@ -123,28 +129,48 @@ impl Settler<'_> {
     }
 
     /// Writes records that are not there.
-    fn put_all(&self, records: Vec<(RefKey, Vec<u8>)>) -> io::Result<()> {
-        let mut new = HashMap::new();
-        for (key, record) in records {
-            if !self.store.has_ref(&key)? {
-                new.insert(key, record);
+    fn put_all(&self, records: Vec<(RefKey, Vec<u8>)>, written: &mut Written) -> io::Result<()> {
+        let (mut keys, mut new) = (HashSet::new(), Vec::new());
+        for (key, now) in records {
+            if !self.store.has_ref(&key)? && keys.insert(key.clone()) {
+                let before = None;
+                new.push(Record { key, before, now });
             }
         }
-        self.write(new.into_iter())
+        self.write(new, written)
     }
 
     /// Writes records, many at once.
-    fn write(&self, records: impl Iterator<Item = (RefKey, Vec<u8>)>) -> io::Result<()> {
-        let puts =
-            records.map(|(key, record)| async move { self.store.put_ref(&key, record).await });
-        let all = stream::iter(puts)
+    fn write(&self, records: Vec<Record>, written: &mut Written) -> io::Result<()> {
+        let first = written.records.len();
+        // Before, since some may be written when one cannot be.
+        written.records.extend(records);
+        let records = written.records.iter_mut().skip(first);
+        let all = stream::iter(records.map(|record| self.put(record)))
             .buffer_unordered(AT_ONCE)
             .try_for_each(async |()| Ok(()));
         self.runtime.block_on(all)
     }
 
+    /// Writes a record in the place of what was there, also where that is not what it was.
+    async fn put(&self, Record { key, before, now }: &mut Record) -> io::Result<()> {
+        let put = async |before: &Option<Vec<u8>>| {
+            let store = self.store;
+            let put = store.compare_and_put_ref(key, before.as_deref(), now.clone());
+            put.await
+        };
+        while !put(before).await? {
+            *before = self.store.get_ref(key)?;
+        }
+        Ok(())
+    }
+
     /// Lets the tags point at the images; where each pointed before, if that was elsewhere.
-    fn tag_all(&self, wholes: &[Whole]) -> Result<Vec<Option<Digest>>, Halt> {
+    fn tag_all(
+        &self,
+        wholes: &[Whole],
+        written: &mut Written,
+    ) -> Result<Vec<Option<Digest>>, Halt> {
         let now = Timestamp::try_from(self.clock.now()).unwrap_or(Timestamp::UNIX_EPOCH);
         let (mut records, mut replaced) = (Vec::new(), Vec::new());
         for whole in wholes {
@@ -174,36 +200,18 @@ impl Settler<'_> {
                 // The upstream has not said so: it is asked when it can be.
                 ask: true,
             };
-            let record = serde_json::to_vec(&record).map_err(io::Error::from)?;
-            records.push((place.key(RefKind::Tag(tag.clone())), record));
+            let key = place.key(RefKind::Tag(tag.clone()));
+            let before = self.store.get_ref(&key)?;
+            let now = serde_json::to_vec(&record).map_err(io::Error::from)?;
+            records.push(Record { key, before, now });
         }
-        self.write(records.into_iter())?;
+        self.write(records, written)?;
         for whole in wholes {
             if let Some(tag) = tag_of(&whole.name) {
                 self.memory.forget_tag(&whole.name.place, tag);
             }
         }
         Ok(replaced)
-    }
-
-    /// Removes those of `new` that neither these images nor any other lead to. Whoever has one open keeps it. Blocks.
-    pub(super) fn remove_unneeded(&self, new: &[Digest], wholes: &[Whole]) -> Result<(), Halt> {
-        let needed: HashSet<&Digest> = wholes.iter().flat_map(Whole::digests).collect();
-        let extra: Vec<&Digest> = new
-            .iter()
-            .filter(|digest| !needed.contains(digest))
-            .collect();
-        if extra.is_empty() {
-            return Ok(());
-        }
-        let kept: DigestSet = remove::led_to(self.store)?;
-        for digest in extra {
-            if !kept.contains(digest) {
-                self.runtime.block_on(self.store.remove_blob(digest))?;
-                self.memory.forget_bytes(digest);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -216,5 +224,5 @@ fn tag_of(name: &ImageName) -> Option<&Tag> {
 
 /// Records that are written at once.
 const AT_ONCE: usize = 64;
-/// Records of parts that are kept in memory, but for those of one image.
+/// Records of parts that are looked for at once, but for those of one image.
 const AT_A_TIME: usize = 4096;

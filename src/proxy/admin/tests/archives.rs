@@ -263,3 +263,51 @@ async fn an_import_is_done_even_where_what_nobody_needs_cannot_be_removed() {
     assert!(is_done(&ended), "{ended:?}");
     assert!(far.has(&sha("extra")));
 }
+
+#[tokio::test]
+async fn an_import_of_which_not_all_can_be_written_leaves_tags_proofs_and_pins_as_they_were() {
+    let tags = ["0", "1", "2", "3"];
+    let old = Picture::new("old", &["common"]);
+    let new = Picture::new("new", &["common", "more"]);
+    let members = [
+        index_json(
+            &tags.map(|tag| listed("library/alpine", tag, &new.manifest)),
+            None,
+        ),
+        blob(&new.manifest),
+        blob(&new.config),
+        blob("common"),
+        blob("more"),
+    ];
+    // With the first, the others are still on their way.
+    for missing in ["0", "3"] {
+        let far = Shelf::new().await;
+        far.image(&alpine(), "1", &old).await;
+        let before = far.record(&alpine(), "1");
+        let refs = far.dir.path().join("data/refs/docker.io/library/alpine");
+        // Its record cannot be put there.
+        let in_the_way = refs.join(format!("_tags/{missing}.json"));
+        std::fs::create_dir_all(in_the_way.join("x")).unwrap();
+        let said = refusal(import(&far, true, &tar(&members)).await);
+        assert!(said.contains(&format!("{missing}.json")), "{said}");
+        assert!(!said.contains("taken back"), "{said}");
+        std::fs::remove_dir_all(in_the_way).unwrap();
+        // What was asked for before this is written by then.
+        far.blob(&place("ghcr.io", "org/b"), "other").await;
+        assert_eq!(far.record(&alpine(), "1"), before);
+        assert_eq!(far.names().await, ["docker.io/library/alpine:1"]);
+        for brought in [&new.manifest, &new.config, "more"].map(sha) {
+            assert!(!far.has(&brought));
+            assert!(!far.is_proven(&alpine(), &brought));
+        }
+        assert!(far.has(&sha("common")) && far.is_proven(&alpine(), &sha("common")));
+        let pins = Administration::pins(&far.keeper).await.unwrap();
+        assert_eq!(pins.command, Vec::<String>::new());
+
+        assert!(is_done(&import(&far, true, &tar(&members)).await));
+        for tag in tags {
+            let record = far.record(&alpine(), tag).unwrap();
+            assert_eq!(record.digest, new.digest());
+        }
+    }
+}

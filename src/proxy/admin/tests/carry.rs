@@ -94,9 +94,19 @@ async fn until(mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Who else has come to need what an import brings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Other {
+    Nobody,
+    /// An image leads to it.
+    Image,
+    /// It was read.
+    Client,
+}
+
 #[tokio::test]
-async fn a_refused_import_takes_back_what_it_brought_and_nothing_that_an_image_leads_to_by_then() {
-    for leads in [false, true] {
+async fn a_refused_import_takes_back_what_it_brought_and_nothing_that_somebody_needs_by_then() {
+    for other in [Other::Nobody, Other::Image, Other::Client] {
         let picture = picture();
         let large = sha(&picture.layers[0]);
         let (tar, enough) = exported(&picture).await;
@@ -105,12 +115,19 @@ async fn a_refused_import_takes_back_what_it_brought_and_nothing_that_an_image_l
         let events = far.keeper.import(pinned(), archive).await.unwrap();
         feed(&sender, &tar[..enough]).await;
         until(|| far.has(&large)).await;
-        // Somebody reads it.
+        // Somebody reads it, without having asked for it.
         let open = far.store.peek_open(&large).unwrap().unwrap();
-        if leads {
-            // Somebody else's image has come to have that layer.
-            let other = Picture::new("b", &[&picture.layers[0]]);
-            far.image(&place("ghcr.io", "org/b"), "v1", &other).await;
+        match other {
+            Other::Nobody => {}
+            Other::Image => {
+                let other = Picture::new("b", &[&picture.layers[0]]);
+                far.image(&place("ghcr.io", "org/b"), "v1", &other).await;
+            }
+            Other::Client => {
+                // Uses are told apart by seconds.
+                far.clock.advance(Duration::from_secs(2));
+                far.store.open_blob(&large).unwrap().unwrap();
+            }
         }
         let mut rest = tar[enough..].to_vec();
         rest[10] ^= 1;
@@ -118,9 +135,10 @@ async fn a_refused_import_takes_back_what_it_brought_and_nothing_that_an_image_l
         drop(sender);
         let ended = last(events).await;
         assert!(matches!(ended, ImportEvent::Failed { .. }), "{ended:?}");
-        assert_eq!(far.has(&large), leads);
+        assert_eq!(far.has(&large), other != Other::Nobody, "{other:?}");
         assert!(!far.has(&sha(&picture.manifest)));
-        assert_eq!(far.names().await.len(), usize::from(leads));
+        let images = usize::from(other == Other::Image);
+        assert_eq!(far.names().await.len(), images, "{other:?}");
         let mut start = [0; 64];
         std::os::unix::fs::FileExt::read_exact_at(&*open.file, &mut start, 0).unwrap();
         assert_eq!(start, picture.layers[0].as_bytes()[..64]);
@@ -259,7 +277,7 @@ async fn more_pins_than_there_may_be_are_refused_before_anything_is_an_image() {
     });
     far.keeper
         .pins()
-        .add_all(pins.collect(), &far.store)
+        .add_all(pins.collect(), &mut Vec::new(), &far.store)
         .await
         .unwrap();
     // Before its blobs are read, so that a damaged one is not even noticed.
