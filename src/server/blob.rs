@@ -1,16 +1,21 @@
 //! The bytes of a blob on their way into a body, from wherever they are: memory, a file, a fetch under way.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::body::{Pieces, broken};
 use super::carrier::{Outlet, WINDOW};
 use super::file::FileReads;
+use super::stall;
 use crate::flight::ports::{Chunk, FileSlice};
 use crate::proxy::{BlobAnswer, BlobReader, BrokenBody};
 
@@ -48,9 +53,11 @@ pub(super) struct BlobSender {
 
 /// How bytes of files get into a body.
 pub(super) struct FileWay {
-    pub(super) reads: Arc<FileReads>,
+    reads: Arc<FileReads>,
     /// Of a connection that sends parts of files itself; without one they are copied.
-    pub(super) outlet: Option<Arc<Outlet>>,
+    outlet: Option<Arc<Outlet>>,
+    /// What is copied ahead of the socket, which for a slow client is our memory.
+    copies: Arc<Semaphore>,
 }
 
 /// A segment under way.
@@ -65,15 +72,43 @@ struct Reading {
 }
 
 impl FileWay {
+    /// Files go through `outlet`, or as copies of which `ahead` wait for the socket at most.
+    pub(super) fn new(reads: &Arc<FileReads>, outlet: Option<Arc<Outlet>>, ahead: usize) -> Self {
+        Self {
+            reads: Arc::clone(reads),
+            outlet,
+            copies: Arc::new(Semaphore::new(ahead)),
+        }
+    }
+
     /// The first bytes of a slice that is not empty, or what stands for them. Safe to cancel.
     async fn piece(&self, slice: &FileSlice, is_small: bool) -> io::Result<Bytes> {
-        let Some(outlet) = self.outlet.as_ref().filter(|_| !is_small) else {
-            return self.reads.read(slice).await;
+        if is_small {
+            // Together with others.
+            return self.reads.read(slice, None).await;
+        }
+        let Some(outlet) = &self.outlet else {
+            let turn = self.turn().await?;
+            return self.reads.read(slice, Some(turn)).await;
         };
         let mut window = slice.clone();
         window.range.end = window.range.end.min(window.range.start + WINDOW as u64);
         self.reads.cache(&window).await?;
         outlet.put(window)
+    }
+
+    /// Waits for the client to take what was copied before.
+    async fn turn(&self) -> io::Result<OwnedSemaphorePermit> {
+        let since = Instant::now();
+        let mut turn = pin!(Arc::clone(&self.copies).acquire_owned());
+        let turn = poll_fn(|cx| {
+            let turn = turn.as_mut().poll(cx);
+            if turn.is_pending() {
+                stall::client_is_awaited(since);
+            }
+            turn
+        });
+        turn.await.map_err(io::Error::other)
     }
 }
 
@@ -212,8 +247,8 @@ impl Reading {
 
 /// Bytes of a segment that go out together with the head or the text before them, by way of memory.
 const SMALL: u64 = 16 * 1024;
-/// Bytes after which one answer wants to leave the thread to others: bulk readers must not hold up small requests. It does
-/// after twice as many, see [`WINDOW`].
+/// Bytes after which one answer wants to leave the thread to others: bulk readers must not hold up small requests. Of parts of
+/// files it does after two windows; of copies, when the one before the next has not gone out.
 const RUN: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -221,9 +256,12 @@ mod tests {
     use std::convert::Infallible;
     use std::fs::File;
     use std::io::Write;
+    use std::pin::Pin;
     use std::task::Poll;
+    use std::time::Duration;
 
     use http::Response;
+    use http_body_util::BodyExt;
     use hyper::server::conn::http1;
     use hyper::service::service_fn;
     use hyper_util::rt::TokioIo;
@@ -231,6 +269,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::super::body::ResponseBody;
+    use super::super::file::BUFFER;
     use super::super::sending::Sending;
     use super::*;
     use crate::flight::ports::BoxFuture;
@@ -274,30 +313,42 @@ mod tests {
         }
     }
 
+    /// Those four MiB.
+    fn body(reads: &Arc<FileReads>, outlet: Option<Arc<Outlet>>, ahead: usize) -> ResponseBody {
+        let (len, content) = (4 * MIB as u64, Arc::new(InFile::new()));
+        let blob = BlobAnswer::new(Some(len), CacheOutcome::Hit, content);
+        let way = FileWay::new(reads, outlet, ahead);
+        let segments = VecDeque::from([Segment::Whole(Some(len))]);
+        let sender = BlobSender::new(blob, segments, way);
+        ResponseBody::stream(sender.into_pieces(), Some(len))
+    }
+
+    /// A connection that sends four MiB by `near` to who asks.
+    fn serving(
+        near: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        reads: &Arc<FileReads>,
+        outlet: Option<Arc<Outlet>>,
+    ) -> Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>> {
+        let reads = Arc::clone(reads);
+        let service = service_fn(move |_| {
+            let body = body(&reads, outlet.clone(), 1);
+            async move { Ok::<_, Infallible>(Response::new(body)) }
+        });
+        let mut builder = http1::Builder::new();
+        builder.writev(true).pipeline_flush(false);
+        Box::pin(builder.serve_connection(TokioIo::new(near), service))
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
     /// How many bytes `far` gets in one turn of a connection that sends four MiB by `near`.
     async fn in_one_turn(
-        near: impl AsyncRead + AsyncWrite + Unpin + Send,
+        near: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         far: &mut (impl AsyncRead + AsyncWrite + Unpin),
         outlet: Option<Arc<Outlet>>,
     ) -> usize {
-        let (reads, len) = (FileReads::new(), 4 * MIB as u64);
-        let service = service_fn(move |_| {
-            let content = Arc::new(InFile::new());
-            let blob = BlobAnswer::new(Some(len), CacheOutcome::Hit, content);
-            let way = FileWay {
-                reads: Arc::clone(&reads),
-                outlet: outlet.clone(),
-            };
-            let segments = VecDeque::from([Segment::Whole(Some(len))]);
-            let sender = BlobSender::new(blob, segments, way);
-            let body = ResponseBody::stream(sender.into_pieces(), Some(len));
-            async move { Ok::<_, Infallible>(Response::new(body)) }
-        });
-        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-        far.write_all(request).await.unwrap();
-        let mut builder = http1::Builder::new();
-        builder.writev(true).pipeline_flush(false);
-        let mut serving = Box::pin(builder.serve_connection(TokioIo::new(near), service));
+        far.write_all(REQUEST).await.unwrap();
+        let mut serving = serving(near, &FileReads::new(), outlet);
         let mut got = vec![0; 4 * MIB];
         let mut sent = 0;
         // The first turns may wait for the request.
@@ -327,12 +378,42 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_turn_of_the_thread_is_128_kib_of_copied_bytes() {
+    async fn a_turn_of_the_thread_is_two_pieces_of_copied_bytes() {
         let (near, mut far) = tokio::io::duplex(4 * MIB);
         let sent = in_one_turn(near, &mut far, None).await;
-        assert!(
-            (128 * 1024..=128 * 1024 + HEAD).contains(&sent),
-            "{sent} bytes"
-        );
+        assert!((1..=2 * BUFFER + HEAD).contains(&sent), "{sent} bytes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_reset_whose_client_does_not_take_what_was_copied() {
+        // As when there are some that it does not take.
+        let mut body = body(&FileReads::new(), None, 0);
+        let stream = async move { _ = body.frame().await };
+        let limit = Duration::from_secs(60);
+        let watched = stall::watch_stream(stream, limit);
+        tokio::time::timeout(2 * limit, watched).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_slow_client_has_one_copied_piece_ahead_of_its_socket_and_gets_all() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let reads = FileReads::new();
+        let mut serving = serving(near, &reads, None);
+        far.write_all(REQUEST).await.unwrap();
+        let before = Arc::strong_count(&reads);
+        for _ in 0..100 {
+            assert!(futures_util::poll!(serving.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+        // Who serves the request has one, and each piece one.
+        assert_eq!(Arc::strong_count(&reads) - before, 2);
+        let reading = async {
+            let mut got = vec![0; 4 * MIB];
+            far.read_exact(&mut got).await.unwrap();
+        };
+        tokio::select! {
+            ended = serving => panic!("{ended:?}"),
+            () = reading => {}
+        }
     }
 }

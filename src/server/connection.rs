@@ -341,8 +341,7 @@ where
 pub(super) const HEAD_BYTES: usize = 64 * 1024 - 256;
 /// In HTTP/2 every field counts 32 bytes more (RFC 9113, section 6.5.2).
 const HEAD_LIST_BYTES: u32 = 64 * 1024 + 100 * 32;
-/// Above the head's size: hyper's buffer. It also bounds what a body may be ahead of its socket: two buffers of a file's
-/// bytes are no less than this.
+/// Above the head's size: hyper's buffer. It also bounds what the body of a fetch under way may be ahead of its socket.
 const SLACK_BYTES: usize = 2 * BUFFER - HEAD_BYTES;
 /// From the accept or the last answer to the end of the next head: cuts slow heads and idle connections alike. Clients
 /// keep idle connections for 90 s (Go) or less, and connect anew where we were first.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::flight::ports::FileSlice;
 
@@ -28,6 +28,7 @@ struct Buffer {
     bytes: Box<[u8]>,
     filled: usize,
     home: Arc<FileReads>,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl FileReads {
@@ -39,13 +40,17 @@ impl FileReads {
     }
 
     /// The first bytes of `slice`, at most [`BUFFER`]; never none of a slice that has some. A file that ends within
-    /// the slice is an error.
-    pub(super) async fn read(self: &Arc<Self>, slice: &FileSlice) -> io::Result<Bytes> {
+    /// the slice is an error. They hold `turn` for as long as they are.
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        slice: &FileSlice,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> io::Result<Bytes> {
         let offset = slice.range.start;
         let want = usize::try_from(slice.range.end.saturating_sub(offset))
             .unwrap_or(BUFFER)
             .min(BUFFER);
-        let mut buffer = self.buffer();
+        let mut buffer = self.buffer(turn);
         match read_cached(&slice.file, &mut buffer.bytes[..want], offset) {
             Ok(filled) => return buffer.finish(filled),
             Err(error) if must_wait(&error) => {}
@@ -75,7 +80,7 @@ impl FileReads {
             .acquire_owned()
             .await
             .map_err(io::Error::other)?;
-        let mut buffer = self.buffer();
+        let mut buffer = self.buffer(None);
         let slice = slice.clone();
         tokio::task::spawn_blocking(move || {
             let read = read_through(&slice, &mut buffer.bytes);
@@ -86,12 +91,13 @@ impl FileReads {
         .map_err(io::Error::other)?
     }
 
-    fn buffer(self: &Arc<Self>) -> Buffer {
+    fn buffer(self: &Arc<Self>, turn: Option<OwnedSemaphorePermit>) -> Buffer {
         let idle = self.idle.lock().pop();
         Buffer {
             bytes: idle.unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice()),
             filled: 0,
             home: Arc::clone(self),
+            _turn: turn,
         }
     }
 }
@@ -195,7 +201,7 @@ pub(super) fn read_from_disk(file: &File, buffer: &mut [u8], offset: u64) -> io:
     }
 }
 
-/// Size of a buffer. hyper takes in several ahead of the socket, for every connection.
+/// Size of a buffer: what each connection that copies has ahead of its socket, or twice that.
 pub(super) const BUFFER: usize = 32 * 1024;
 /// Buffers kept for reuse: 2 MiB.
 const IDLE_BUFFERS: usize = 64;
@@ -225,7 +231,7 @@ mod tests {
         let mut rest = slice(&content, 3..content.len() as u64);
         let mut got = Vec::new();
         while !rest.range.is_empty() {
-            let bytes = reads.read(&rest).await.unwrap();
+            let bytes = reads.read(&rest, None).await.unwrap();
             assert!(bytes.len() <= BUFFER);
             rest.range.start += bytes.len() as u64;
             got.extend_from_slice(&bytes);
@@ -237,16 +243,16 @@ mod tests {
     async fn buffers_are_used_again() {
         let reads = FileReads::new();
         let slice = slice(b"hello", 0..5);
-        let first = reads.read(&slice).await.unwrap();
+        let first = reads.read(&slice, None).await.unwrap();
         let place = first.as_ptr();
         drop(first);
-        assert_eq!(reads.read(&slice).await.unwrap().as_ptr(), place);
+        assert_eq!(reads.read(&slice, None).await.unwrap().as_ptr(), place);
     }
 
     #[tokio::test]
     async fn a_file_that_has_become_shorter_is_an_error() {
         let reads = FileReads::new();
-        let error = reads.read(&slice(b"hello", 5..9)).await.unwrap_err();
+        let error = reads.read(&slice(b"hello", 5..9), None).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 

@@ -161,7 +161,12 @@ pub(super) fn body_is_asked() {
 
 /// Takes note that its body has handed over bytes.
 pub(super) fn body_has_given() {
-    let _ = STREAM.try_with(|progress| *progress.handed_over.lock() = Some(Instant::now()));
+    client_is_awaited(Instant::now());
+}
+
+/// Takes note that its body, though asked for bytes, waits for the client to take earlier ones, since then.
+pub(super) fn client_is_awaited(since: Instant) {
+    let _ = STREAM.try_with(|progress| *progress.handed_over.lock() = Some(since));
 }
 
 #[cfg(test)]

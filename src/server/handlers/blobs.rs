@@ -2,10 +2,9 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
 
 use http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, RANGE};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 
 use crate::oci::{ContentRange, Digest, Multipart, RangeSpec, Ranges, Target, range};
 use crate::proxy::{BlobAnswer, BlobUse};
@@ -156,10 +155,13 @@ fn payload(
     segments: VecDeque<Segment>,
     len: Option<u64>,
 ) -> Payload {
-    let way = FileWay {
-        reads: Arc::clone(&exchange.service.reads),
-        outlet: exchange.peer.outlet.clone(),
+    let ahead = match exchange.request.version {
+        // Of each stream, while frames of others go out.
+        Version::HTTP_2 => 2,
+        _ => 1,
     };
+    let outlet = exchange.peer.outlet.clone();
+    let way = FileWay::new(&exchange.service.reads, outlet, ahead);
     Payload::Blob(BlobSender::new(blob, segments, way), len)
 }
 
