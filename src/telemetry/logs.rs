@@ -14,6 +14,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
+use super::json_lines::JsonLines;
 use crate::config::{Log, LogFormat};
 
 /// Most bytes that may wait.
@@ -61,8 +62,7 @@ impl Logs {
         if is_human {
             events.with_ansi(is_terminal).finish().try_init()?;
         } else {
-            let json = events.json().flatten_event(true).with_span_list(false);
-            json.finish().try_init()?;
+            events.event_format(JsonLines).finish().try_init()?;
         }
         Ok(logs)
     }

@@ -2,6 +2,7 @@
 //!
 //! Imports nothing of this crate but `config` values.
 
+pub(crate) mod json_lines;
 pub mod logs;
 pub mod metrics;
 mod tally;

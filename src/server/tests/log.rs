@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Site, digest_of};
 use crate::proxy::{BrokenBody, CacheOutcome};
+use crate::telemetry::json_lines::JsonLines;
 
 /// What was logged on this thread, which is also the server's.
 #[derive(Clone, Default)]
@@ -27,7 +28,7 @@ impl Lines {
         let lines = Self::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt()
-            .json()
+            .event_format(JsonLines)
             .with_max_level(tracing::Level::INFO)
             .with_writer(move || writer.clone())
             .finish();
@@ -38,7 +39,7 @@ impl Lines {
     fn requests(&self) -> Vec<Value> {
         let text = String::from_utf8(self.0.lock().clone()).unwrap();
         text.lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap()["fields"].clone())
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
             .filter(|fields| fields["message"] == "request")
             .collect()
     }
