@@ -97,7 +97,7 @@ impl Record {
     }
 
     /// What was asked for: the namespace and the tag or digest.
-    pub(super) fn set_asked(&mut self, ns: Option<&str>, reference: Option<&str>) {
+    pub(super) fn set_asked(&mut self, ns: Option<String>, reference: Option<String>) {
         self.ns = ns.map(Into::into);
         self.reference = reference.map(Into::into);
     }

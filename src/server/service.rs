@@ -236,7 +236,7 @@ fn note(record: &mut Record, route: &Route) {
         }
     };
     record.set_route(name);
-    record.set_asked(ns.as_deref(), reference.as_deref());
+    record.set_asked(ns, reference);
 }
 
 /// The client's `Via`, of several lines one after the other, in memory of its own: as it came it is a piece of the whole head, login and all, and would keep that for

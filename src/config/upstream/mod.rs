@@ -111,6 +111,8 @@ pub enum ProxyChoice {
 /// Globs over repository names: `*` stays within a component, `**` crosses them.
 #[derive(Debug, Clone)]
 pub struct RepositoryFilter {
+    /// Whether `allow` has the pattern that every name matches.
+    allows_all: bool,
     allow: globset::GlobSet,
     deny: globset::GlobSet,
 }
@@ -189,6 +191,7 @@ impl RepositoryFilter {
     /// A filter that lets through what some `allow` pattern matches and no `deny` pattern does.
     pub fn new(allow: &[String], deny: &[String]) -> Result<Self, globset::Error> {
         Ok(Self {
+            allows_all: allow.iter().any(|pattern| pattern == "**"),
             allow: globs(allow)?,
             deny: globs(deny)?,
         })
@@ -197,6 +200,7 @@ impl RepositoryFilter {
     /// A filter that lets nothing through.
     fn nothing() -> Self {
         Self {
+            allows_all: false,
             allow: globset::GlobSet::empty(),
             deny: globset::GlobSet::empty(),
         }
@@ -209,7 +213,9 @@ impl RepositoryFilter {
 
     /// Whether `repository` may be pulled.
     pub fn permits(&self, repository: &crate::oci::RepoName) -> bool {
-        self.allow.is_match(repository.as_str()) && !self.deny.is_match(repository.as_str())
+        let repository = repository.as_str();
+        let is_allowed = self.allows_all || self.allow.is_match(repository);
+        is_allowed && (self.deny.is_empty() || !self.deny.is_match(repository))
     }
 }
 

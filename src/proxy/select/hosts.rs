@@ -23,7 +23,14 @@ impl Hosts {
 
     /// The upstream that `name` means.
     pub(super) fn get(&self, name: &str) -> Option<usize> {
-        self.0.get(&name.to_ascii_lowercase()).copied()
+        // Most requests name nothing that would have to be written anew.
+        let is_lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
+        let found = if is_lower {
+            self.0.get(name)
+        } else {
+            self.0.get(&name.to_ascii_lowercase())
+        };
+        found.copied()
     }
 
     /// Makes `name` mean `upstream`: on every port where it has none, as the port is the one that we listen on.
@@ -36,6 +43,9 @@ impl Hosts {
 
     /// The upstream that a `Host` header means, by a name that was added for listeners.
     pub(super) fn get_listener(&self, name: &str) -> Option<usize> {
+        if self.0.is_empty() {
+            return None;
+        }
         self.get(name)
             .or_else(|| self.get(&any_port(split_port(name).0)))
     }
