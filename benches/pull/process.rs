@@ -1,11 +1,13 @@
 //! Programs that run until they are dropped.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -97,9 +99,18 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// An address on loopback that nobody listens on.
+/// An address on loopback that nobody listens on, and that was not given before.
 pub(crate) fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    loop {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let mut given = GIVEN
+            .lock()
+            .map_err(|_| io::Error::other("a thread broke off"))?;
+        if given.insert(address) {
+            return Ok(address);
+        }
+    }
 }
 
 /// What a program says of itself, in one line.
