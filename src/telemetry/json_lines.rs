@@ -166,8 +166,8 @@ mod tests {
 
     use super::*;
 
-    /// The lines that `log` leads to.
-    fn lines_of(log: impl FnOnce()) -> Vec<Value> {
+    /// What `log` leads to.
+    fn text_of(log: impl FnOnce()) -> String {
         let written = Arc::new(Mutex::new(Vec::new()));
         let output = Output(Arc::clone(&written));
         let subscriber = tracing_subscriber::fmt()
@@ -176,7 +176,12 @@ mod tests {
             .with_writer(move || output.clone())
             .finish();
         tracing::subscriber::with_default(subscriber, log);
-        let text = String::from_utf8(written.lock().clone()).unwrap();
+        String::from_utf8(written.lock().clone()).unwrap()
+    }
+
+    /// The same, line by line.
+    fn lines_of(log: impl FnOnce()) -> Vec<Value> {
+        let text = text_of(log);
         assert!(text.ends_with('\n'), "{text}");
         let lines = text.lines().map(serde_json::from_str);
         lines.collect::<Result<_, _>>().unwrap()
@@ -254,14 +259,7 @@ mod tests {
 
     #[test]
     fn the_time_comes_first_and_the_message_next() {
-        let written = Arc::new(Mutex::new(Vec::new()));
-        let output = Output(Arc::clone(&written));
-        let subscriber = tracing_subscriber::fmt()
-            .event_format(JsonLines)
-            .with_writer(move || output.clone())
-            .finish();
-        tracing::subscriber::with_default(subscriber, || tracing::info!(a = 1, "m"));
-        let text = String::from_utf8(written.lock().clone()).unwrap();
+        let text = text_of(|| tracing::info!(a = 1, "m"));
         let rest = text.strip_prefix("{\"timestamp\":\"").unwrap();
         let (_, rest) = rest.split_once('"').unwrap();
         let expected = r#","level":"INFO","message":"m","a":1,"target":"layby::telemetry::json_lines::tests"}"#;

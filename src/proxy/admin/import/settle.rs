@@ -154,15 +154,15 @@ impl Settler<'_> {
 
     /// Writes a record in the place of what was there, also where that is not what it was.
     async fn put(&self, Record { key, before, now }: &mut Record) -> io::Result<()> {
-        let put = async |before: &Option<Vec<u8>>| {
-            let store = self.store;
-            let put = store.compare_and_put_ref(key, before.as_deref(), now.clone());
-            put.await
-        };
-        while !put(before).await? {
+        loop {
+            let put = self
+                .store
+                .compare_and_put_ref(key, before.as_deref(), now.clone());
+            if put.await? {
+                return Ok(());
+            }
             *before = self.store.get_ref(key)?;
         }
-        Ok(())
     }
 
     /// Lets the tags point at the images; where each pointed before, if that was elsewhere.
@@ -222,7 +222,7 @@ fn tag_of(name: &ImageName) -> Option<&Tag> {
     }
 }
 
-/// Records that are written at once.
-const AT_ONCE: usize = 64;
+/// Changes that are made at once.
+pub(super) const AT_ONCE: usize = 64;
 /// Records of parts that are looked for at once, but for those of one image.
 const AT_A_TIME: usize = 4096;

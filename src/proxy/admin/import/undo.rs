@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::io;
 
+use futures_util::{StreamExt as _, stream};
+
 use crate::config::Pin;
 use crate::oci::Digest;
 use crate::proxy::Place;
@@ -12,7 +14,7 @@ use crate::store::{RefKey, RefKind};
 
 use super::halt::Halt;
 use super::intake::Brought;
-use super::settle::Settler;
+use super::settle::{AT_ONCE, Settler};
 use super::whole::Whole;
 
 /// What an import has written besides blobs.
@@ -64,22 +66,32 @@ impl Settler<'_> {
 
     /// Lets each record say what it did before, the last first; but not one that somebody else has written since.
     fn undo_records(&self, records: &[Record]) -> io::Result<()> {
-        let mut all = Ok(());
-        for Record { key, before, now } in records.iter().rev() {
-            // Comes after what was asked for and is not written yet.
-            let undone = self.runtime.block_on(async {
-                match before {
-                    Some(before) => {
-                        let before = before.clone();
-                        self.store.compare_and_put_ref(key, Some(now), before).await
-                    }
-                    None => self.store.compare_and_remove_ref(key, now).await,
-                }
-            });
-            self.forget(key);
-            all = all.and(undone.map(|_| ()));
-        }
-        all
+        self.each(records.iter().rev().map(|record| self.undo_record(record)))
+    }
+
+    /// Comes after what was asked for and is not written yet.
+    async fn undo_record(&self, Record { key, before, now }: &Record) -> io::Result<()> {
+        let undone = match before {
+            Some(before) => {
+                let before = before.clone();
+                self.store.compare_and_put_ref(key, Some(now), before).await
+            }
+            None => self.store.compare_and_remove_ref(key, now).await,
+        };
+        self.forget(key);
+        undone.map(|_| ())
+    }
+
+    /// Makes all changes, many at once and begun in this order: one after the other, each would wait for a commit of its own.
+    /// Goes on after one that fails.
+    fn each<F>(&self, changes: impl Iterator<Item = F>) -> io::Result<()>
+    where
+        F: Future<Output = io::Result<()>>,
+    {
+        let all = stream::iter(changes)
+            .buffer_unordered(AT_ONCE)
+            .fold(Ok(()), async |all: io::Result<()>, one| all.and(one));
+        self.runtime.block_on(all)
     }
 
     fn forget(&self, key: &RefKey) {
@@ -105,17 +117,17 @@ impl Settler<'_> {
             return Ok(());
         }
         let kept = remove::led_to(self.store)?;
-        let mut all = Ok(());
-        for one in extra() {
-            all = all.and(self.remove_unless(&kept, one));
-        }
-        Ok(all?)
+        Ok(self.each(extra().map(|one| self.remove_unless(&kept, one)))?)
     }
 
-    fn remove_unless(&self, kept: &DigestSet, Brought { digest, at }: &Brought) -> io::Result<()> {
+    async fn remove_unless(
+        &self,
+        kept: &DigestSet,
+        Brought { digest, at }: &Brought,
+    ) -> io::Result<()> {
         let look = self.store.look_at_blob(digest)?;
         if !kept.contains(digest) && look.is_some_and(|look| look.used <= *at) {
-            self.runtime.block_on(self.store.remove_blob(digest))?;
+            self.store.remove_blob(digest).await?;
             self.memory.forget_bytes(digest);
         }
         Ok(())
