@@ -191,8 +191,10 @@ impl Run {
                 self.check(false).await;
             }
             Event::PowerLoss(luck) => {
-                // The power goes before anybody can close anything.
+                let closed = self.closed(luck).await;
+                // The power goes before anybody can close anything else.
                 let files = self.life.power_loss(luck).await;
+                drop(closed);
                 self.staged.clear();
                 self.open.clear();
                 self.life = Life::start(files).await.unwrap();
@@ -204,6 +206,18 @@ impl Run {
             }
         }
         self
+    }
+
+    /// What has to be there again after a power loss that takes nothing. A fetch ends behind its back, and what it leaves is
+    /// noted then: here it is over.
+    async fn closed(&self, luck: Luck) -> Vec<StagedBlob> {
+        let mut closed = Vec::new();
+        let kept = self.kept.iter().filter(|(_, count)| **count > 0);
+        for (&number, _) in kept.filter(|_| luck == Luck::All) {
+            let resumed = self.life.store.resume(&stage_key(&[number])).await;
+            closed.extend(resumed.ok().flatten());
+        }
+        closed
     }
 
     /// The disk is well again; what happened while it was not is unknown.
