@@ -1,11 +1,13 @@
 //! The blocking half of a fetch: writes what arrived, hashes it in order, and tells the readers.
 //!
-//! Each flight has one writer; at most one thread of the pool works for it at a time, so its bytes are written and hashed
-//! in order without further locks. What was written out of order, or by an earlier fetch, is read back for the hash when
-//! the bytes before it are there. Memory is bounded by permits that travel with each piece.
+//! Each flight has one writer. At most one thread of the pool writes for it at a time, and at most one hashes, beside it
+//! where there is more to write: so its bytes are written and hashed in order. What was written out of order, or by an earlier
+//! fetch, is read back for the hash when the bytes before it are there. Memory is bounded by permits that travel with each
+//! piece.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -23,7 +25,7 @@ use crate::runtime::Pool;
 const PUBLISH_BYTES: u64 = 256 * 1024;
 /// … or so long after the last time.
 pub(super) const PUBLISH_AFTER: Duration = Duration::from_millis(5);
-/// Bytes that a thread writes for one flight before it looks after another.
+/// Bytes that a thread writes or hashes for one flight before it looks after another that waits.
 const SLICE_BYTES: usize = 1024 * 1024;
 /// Most bytes that are read back at once.
 const READ_BYTES: u64 = 1024 * 1024;
@@ -58,13 +60,26 @@ impl Permits {
     }
 }
 
+impl Piece {
+    fn len(&self) -> usize {
+        self.parts.iter().map(Bytes::len).sum()
+    }
+
+    fn range(&self) -> Range<u64> {
+        self.offset..self.offset + self.len() as u64
+    }
+}
+
 /// Writes one flight's bytes.
 pub(super) struct Writer {
     flight: Arc<Flight>,
     stage: Arc<dyn Stage>,
     pool: Pool,
-    queue: Mutex<Queue>,
-    /// Touched only by the thread that drains the queue, and by the leader when the queue is empty.
+    /// What is to be written.
+    writing: Mutex<Lane>,
+    /// What was written and is to be hashed. Locked before the flight's state: what has landed is in here at once.
+    hashing: Mutex<Lane>,
+    /// Touched only by the thread that hashes, and by the leader when the lanes are empty.
     hash: Mutex<Hash>,
     published: Mutex<Published>,
     failure: OnceLock<Arc<io::Error>>,
@@ -73,10 +88,11 @@ pub(super) struct Writer {
     idle: Notify,
 }
 
+/// Pieces that wait for a thread.
 #[derive(Default)]
-struct Queue {
+struct Lane {
     pieces: VecDeque<Piece>,
-    /// Whether a thread works, or will.
+    /// Whether a thread works on them, or will.
     scheduled: bool,
 }
 
@@ -86,11 +102,38 @@ struct Hash {
     buffer: Vec<u8>,
 }
 
+/// What is to be hashed next.
+enum Next {
+    Piece(Piece),
+    /// So many bytes that are to be read back.
+    Written(usize),
+}
+
 #[derive(Default)]
 struct Published {
     /// Bytes that landed since.
     since: u64,
     at: Option<Instant>,
+}
+
+impl Lane {
+    /// Whether a thread must be called.
+    fn push(&mut self, piece: Piece) -> bool {
+        self.pieces.push_back(piece);
+        self.schedule()
+    }
+
+    /// The same without a piece.
+    fn schedule(&mut self) -> bool {
+        !std::mem::replace(&mut self.scheduled, true)
+    }
+
+    /// The next piece; without one, the thread may go.
+    fn next(&mut self) -> Option<Piece> {
+        let next = self.pieces.pop_front();
+        self.scheduled = next.is_some();
+        next
+    }
 }
 
 impl Writer {
@@ -104,7 +147,8 @@ impl Writer {
             flight,
             stage,
             pool,
-            queue: Mutex::default(),
+            writing: Mutex::default(),
+            hashing: Mutex::default(),
             hash: Mutex::new(Hash {
                 hasher,
                 hashed: 0,
@@ -119,133 +163,154 @@ impl Writer {
 
     /// Takes a piece. Never blocks.
     pub(super) fn push(self: &Arc<Self>, piece: Piece) {
-        self.queue.lock().pieces.push_back(piece);
-        self.start();
-    }
-
-    /// Has a thread look whether there is something to do.
-    pub(super) fn start(self: &Arc<Self>) {
-        let is_scheduled = std::mem::replace(&mut self.queue.lock().scheduled, true);
-        if !is_scheduled {
-            self.schedule();
+        if self.writing.lock().push(piece) {
+            self.have(Self::write_all);
         }
     }
 
-    fn schedule(self: &Arc<Self>) {
-        let writer = Arc::clone(self);
-        self.pool.run(move || writer.drain());
+    /// Has a thread hash what was there before.
+    pub(super) fn start(self: &Arc<Self>) {
+        if self.hashing.lock().schedule() {
+            self.have(Self::hash_all);
+        }
     }
 
-    /// Writes up to a slice of what waits, then lets other flights have the thread.
-    fn drain(self: &Arc<Self>) {
+    /// Has a thread do this.
+    fn have(self: &Arc<Self>, work: fn(&Arc<Self>)) {
+        let writer = Arc::clone(self);
+        self.pool.run(move || work(&writer));
+    }
+
+    /// Writes what waits; where others wait for a thread, lets them have it after each slice.
+    fn write_all(self: &Arc<Self>) {
         let _guard = FailOnPanic(self);
         let mut done = 0;
-        while done < SLICE_BYTES {
-            let piece = self.queue.lock().pieces.pop_front();
-            let written = piece.map(|piece| self.write(&piece));
-            let read = self.catch_up();
-            if written.is_none() && read == 0 && self.rest() {
+        while done < SLICE_BYTES || !self.pool.is_short() {
+            let next = self.writing.lock().next();
+            let Some(piece) = next else {
+                self.idle.notify_waiters();
                 return;
-            }
-            done += written.unwrap_or(0) + read;
-        }
-        self.schedule();
-    }
-
-    /// Lets the thread go, unless a piece has come in the meantime.
-    fn rest(&self) -> bool {
-        let mut queue = self.queue.lock();
-        let is_idle = queue.pieces.is_empty();
-        if is_idle {
-            queue.scheduled = false;
-            self.idle.notify_waiters();
-        }
-        is_idle
-    }
-
-    /// Returns the number of bytes.
-    fn write(&self, piece: &Piece) -> usize {
-        let parts: Vec<_> = piece.parts.iter().map(|part| IoSlice::new(part)).collect();
-        if self.failure.get().is_none()
-            && let Err(error) = self.place(piece.offset, &parts)
-        {
-            // What there is room for is kept: it would be asked for again.
-            let error = match error.kind() {
-                io::ErrorKind::StorageFull => self.place_one_by_one(piece.offset, &parts).err(),
-                _ => Some(error),
             };
-            if let Some(error) = error {
-                self.failed(error);
+            done += piece.len();
+            self.write(piece);
+        }
+        self.have(Self::write_all);
+    }
+
+    fn write(self: &Arc<Self>, piece: Piece) {
+        if self.failure.get().is_some() {
+            return;
+        }
+        let parts: Vec<_> = piece.parts.iter().map(|part| IoSlice::new(part)).collect();
+        match self.stage.write_at(piece.offset, &parts) {
+            Ok(()) => self.written(piece),
+            // What there is room for is kept: it would be asked for again.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                if let Err(error) = self.write_one_by_one(&piece) {
+                    self.failed(error);
+                }
+                self.start();
             }
+            Err(error) => self.failed(error),
         }
-        parts.iter().map(|part| part.len()).sum()
     }
 
-    fn place_one_by_one(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
-        let mut at = offset;
-        for part in parts {
-            self.place(at, std::slice::from_ref(part))?;
-            at += part.len() as u64;
+    /// What is written like this is read back for the hash.
+    fn write_one_by_one(&self, piece: &Piece) -> io::Result<()> {
+        let mut at = piece.offset;
+        for part in &piece.parts {
+            self.stage.write_at(at, &[IoSlice::new(part)])?;
+            let end = at + part.len() as u64;
+            let new = self.flight.with(|state| state.landed(at..end));
+            self.tell(new);
+            at = end;
         }
-        Ok(())
-    }
-
-    fn place(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
-        self.stage.write_at(offset, parts)?;
-        self.take_in(offset, parts);
         Ok(())
     }
 
     fn failed(&self, error: io::Error) {
-        // Only the thread that drains the queue sets it.
+        // The first is the one to tell of.
         let _ = self.failure.set(Arc::new(error));
         self.landed.notify_one();
     }
 
-    fn take_in(&self, offset: u64, parts: &[IoSlice<'_>]) {
-        let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
-        let new = self.flight.with(|state| state.landed(offset..offset + len));
+    /// Tells of a piece that was written, and has it hashed: here, as long as nothing else is to be written.
+    fn written(self: &Arc<Self>, piece: Piece) {
+        let (new, is_first) = {
+            let mut hashing = self.hashing.lock();
+            let new = self.flight.with(|state| state.landed(piece.range()));
+            (new, hashing.push(piece))
+        };
+        self.tell(new);
+        if !is_first {
+            return;
+        }
+        while self.writing.lock().pieces.is_empty() && !self.pool.is_short() {
+            if self.hash_next().is_none() {
+                return;
+            }
+        }
+        self.have(Self::hash_all);
+    }
+
+    fn tell(&self, new: u64) {
         if self.is_due(new) {
             self.flight.publish();
         } else {
             self.landed.notify_one();
         }
-        let mut hash = self.hash.lock();
-        if offset == hash.hashed {
-            for part in parts {
-                hash.hasher.update(part);
-            }
-            hash.hashed += len;
-        }
     }
 
-    /// Hashes the next bytes that were written, but not in order. Returns how many.
+    /// Hashes what was written, likewise.
+    fn hash_all(self: &Arc<Self>) {
+        let _guard = FailOnPanic(self);
+        let mut done = 0;
+        while done < SLICE_BYTES || !self.pool.is_short() {
+            let Some(hashed) = self.hash_next() else {
+                return;
+            };
+            done += hashed;
+        }
+        self.have(Self::hash_all);
+    }
+
+    /// Hashes the next bytes that were written, and tells how many; `None` where there are none and the thread may go.
     ///
     /// After a failed write it goes on, so that those who go on without the disk have the hash of all that is there.
-    fn catch_up(&self) -> usize {
+    fn hash_next(&self) -> Option<usize> {
         let mut hash = self.hash.lock();
-        let hash = &mut *hash;
-        let there = self.flight.with(|state| state.present_from(hash.hashed));
-        let len = (there - hash.hashed).min(READ_BYTES);
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
-        if len == 0 {
+        let hashed = match self.next_to_hash(hash.hashed) {
+            Some(Next::Piece(piece)) => Some(hash.take_in(&piece)),
+            Some(Next::Written(len)) => match hash.read_back(&*self.stage, len) {
+                Ok(()) => Some(len),
+                Err(error) => {
+                    self.failed(error);
+                    *self.hashing.lock() = Lane::default();
+                    None
+                }
+            },
+            None => None,
+        };
+        if hashed.is_none() {
             // Most fetches are in order and need no buffer, or need it no more.
             hash.buffer = Vec::new();
-            return 0;
+            self.idle.notify_waiters();
         }
-        hash.buffer.resize(len, 0);
-        let buffer = &mut hash.buffer[..];
-        match self.stage.read_at(hash.hashed, buffer) {
-            Ok(()) => {
-                hash.hasher.update(buffer);
-                hash.hashed += len as u64;
-                len
-            }
-            Err(error) => {
-                self.failed(error);
-                0
+        hashed
+    }
+
+    /// What comes behind the first `hashed` bytes. Pieces that came out of order are read back when it is their turn.
+    fn next_to_hash(&self, hashed: u64) -> Option<Next> {
+        let mut lane = self.hashing.lock();
+        while let Some(piece) = lane.next() {
+            if piece.offset == hashed {
+                return Some(Next::Piece(piece));
             }
         }
+        let there = self.flight.with(|state| state.present_from(hashed));
+        let len = usize::try_from((there - hashed).min(READ_BYTES)).unwrap_or(usize::MAX);
+        lane.scheduled = len > 0;
+        lane.scheduled.then_some(Next::Written(len))
     }
 
     /// Whether the readers are to be told now.
@@ -281,7 +346,8 @@ impl Writer {
     pub(super) async fn idle(&self) {
         loop {
             let idle = self.idle.notified();
-            if !self.queue.lock().scheduled {
+            // In the order that pieces take.
+            if !self.writing.lock().scheduled && !self.hashing.lock().scheduled {
                 return;
             }
             idle.await;
@@ -311,6 +377,24 @@ impl Writer {
     }
 }
 
+impl Hash {
+    fn take_in(&mut self, piece: &Piece) -> usize {
+        for part in &piece.parts {
+            self.hasher.update(part);
+        }
+        self.hashed += piece.len() as u64;
+        piece.len()
+    }
+
+    fn read_back(&mut self, stage: &dyn Stage, len: usize) -> io::Result<()> {
+        self.buffer.resize(len, 0);
+        stage.read_at(self.hashed, &mut self.buffer)?;
+        self.hasher.update(&self.buffer);
+        self.hashed += len as u64;
+        Ok(())
+    }
+}
+
 /// A panic in a writer must not leave its flight waiting for ever.
 struct FailOnPanic<'a>(&'a Writer);
 
@@ -320,7 +404,8 @@ impl Drop for FailOnPanic<'_> {
             let flight = &self.0.flight;
             flight.fail(Failure::Aborted);
             flight.cancel.cancel();
-            self.0.queue.lock().scheduled = false;
+            self.0.writing.lock().scheduled = false;
+            self.0.hashing.lock().scheduled = false;
             self.0.idle.notify_waiters();
         }
     }

@@ -14,7 +14,7 @@ use crate::flight::state::{Ask, Mismatch, StepId, Take};
 use crate::flight::writer::{Permits, Writer};
 
 /// Bytes of one flight that may wait for the disk.
-const QUEUE_BYTES: usize = 1024 * 1024;
+const QUEUE_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a step has to tell.
 pub(super) enum Event {
