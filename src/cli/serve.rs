@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::{FileArg, MISUSE, OverrideArgs, configure};
 use crate::app::{App, Environment, StartError};
 use crate::config::Config;
-use crate::runtime::{Notifier, Signals};
+use crate::runtime::{Notifier, Signals, keep_freed_memory};
 use crate::telemetry::Logs;
 
 /// Runs the proxy until it is told to stop.
@@ -78,6 +78,7 @@ impl Serve {
 
 fn serve(config: Config) -> Result<Ended, Failure> {
     raise_open_files();
+    keep_freed_memory();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("layby")

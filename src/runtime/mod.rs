@@ -3,6 +3,7 @@
 //! The only place that spawns tasks. Imports `telemetry` for the gauge of tasks.
 
 mod clock;
+mod heap;
 mod notify;
 mod pipe;
 mod pool;
@@ -11,6 +12,7 @@ mod signals;
 mod tasks;
 
 pub use clock::Clock;
+pub use heap::keep_freed_memory;
 pub use notify::Notifier;
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use pool::Pool;
