@@ -114,8 +114,12 @@ pub(crate) async fn a_blob_is_there_whole_once_it_is_committed_and_not_before(bl
     assert_eq!((stage.len(), stage.is_empty()), (Some(LEN), false));
     assert!(stage.present().is_empty());
     write(&*stage, 0..LEN);
+    let commits = blobs.commits();
     assert!(read_blob(blobs, &digest).await.is_none());
+    assert_eq!(blobs.commits(), commits);
     commit(blobs, stage).await;
+    assert!(blobs.commits() > commits);
+    assert!(!blobs.lacks(&digest));
     assert!(read_blob(blobs, &digest).await == Some(content(0..LEN)));
     let empty = blobs.stage(&id("b"), Some(0)).await.expect("a stage");
     assert!(empty.is_empty());

@@ -55,8 +55,8 @@ const IN_MEMORY_BYTES: usize = 64 * 1024 * 1024;
 const UNATTENDED: usize = 16;
 /// How long a failed flight answers newcomers.
 const LINGER: Duration = Duration::from_secs(1);
-/// Threads that write and hash.
-const WRITERS: usize = 2;
+/// Most threads that write and hash.
+const WRITERS: usize = 4;
 
 /// All fetches under way: who asks first leads, whoever comes later joins.
 #[derive(Debug)]
@@ -117,6 +117,14 @@ pub enum Wanted {
     PartsSomewhere,
 }
 
+/// A look into the store.
+#[derive(Debug)]
+pub struct Look {
+    /// How many commits there were before it.
+    commits: u64,
+    found: Option<Arc<dyn Blob>>,
+}
+
 impl Wanted {
     /// What a flight that is begun for this asks for first; `None`: that has to be found out.
     fn first(&self) -> Option<First> {
@@ -142,7 +150,7 @@ impl Flights {
             table: Table::default(),
             bans: Bans::default(),
             blobs,
-            writers: Pool::new("layby-writer", WRITERS)?,
+            writers: Pool::growing("layby-writer", WRITERS)?,
             tasks,
             metrics,
             header_timeout,
@@ -152,10 +160,37 @@ impl Flights {
         }))
     }
 
-    /// Finds the blob, joins its fetch, or starts one.
-    pub async fn open(self: &Arc<Self>, wish: &Wish) -> io::Result<Opened> {
-        let flights = self;
-        lookup::seek(&Seek { flights, wish }).await
+    /// Finds the blob, joins its fetch, or starts one. `look` is one for it, if there was one; nothing else of the disk is
+    /// looked at then.
+    pub async fn open(self: &Arc<Self>, wish: &Wish, look: Option<Look>) -> io::Result<Opened> {
+        let seek = Seek {
+            flights: self,
+            wish,
+            look,
+        };
+        lookup::seek(&seek).await
+    }
+
+    /// The same as [`Flights::look`] without the disk; `None` where that would not do.
+    pub fn look_in_memory(&self, key: &Key) -> Option<Look> {
+        let is_flying = self.table.find(key).is_some();
+        let commits = self.blobs.commits();
+        let is_absent = !is_flying && self.blobs.lacks(&key.digest);
+        is_absent.then_some(Look {
+            commits,
+            found: None,
+        })
+    }
+
+    /// Looks for a blob in the store, for [`Flights::open`], while whoever asks finds out by what right. `None` where it is
+    /// being fetched, so that there is no need to.
+    pub async fn look(&self, key: &Key) -> io::Result<Option<Look>> {
+        if self.table.find(key).is_some() {
+            return Ok(None);
+        }
+        let commits = self.blobs.commits();
+        let found = self.blobs.open(&key.digest).await?;
+        Ok(Some(Look { commits, found }))
     }
 
     /// Size of what is being fetched, if that is known.
@@ -189,6 +224,7 @@ impl Flights {
 struct Seek<'a> {
     flights: &'a Arc<Flights>,
     wish: &'a Wish,
+    look: Option<Look>,
 }
 
 impl Seek<'_> {
@@ -206,8 +242,18 @@ impl Seeker for Seek<'_> {
         self.join()
     }
 
+    fn commits(&self) -> u64 {
+        match &self.look {
+            Some(look) => look.commits,
+            None => self.flights.blobs.commits(),
+        }
+    }
+
     async fn in_store(&self) -> io::Result<Option<Opened>> {
-        let found = self.flights.blobs.open(&self.wish.key.digest).await?;
+        let found = match &self.look {
+            Some(look) => look.found.clone(),
+            None => self.flights.blobs.open(&self.wish.key.digest).await?,
+        };
         Ok(found.map(|blob| {
             if self.wish.proven {
                 Opened::Stored(blob)
@@ -217,8 +263,8 @@ impl Seeker for Seek<'_> {
         }))
     }
 
-    fn claim(&self) -> Option<Opened> {
-        let Self { flights, wish } = self;
+    fn claim(&self, commits: u64) -> Option<Opened> {
+        let Self { flights, wish, .. } = self;
         let Some(first) = wish.wanted.first() else {
             return Some(self.join().unwrap_or(Opened::NeedsSize));
         };
@@ -248,7 +294,7 @@ impl Seeker for Seek<'_> {
             (Claim::Leader(lease), Some(flight)) => {
                 let metrics = Arc::clone(&flights.metrics);
                 let handle = Handle::new(Arc::clone(&flight), wish, metrics);
-                let leader = Leader::new(Arc::clone(flights), flight);
+                let leader = Leader::new(Arc::clone(flights), flight, commits);
                 flights.tasks.spawn(lookup::lead(lease, leader));
                 Some(Opened::Flight { handle, led: true })
             }

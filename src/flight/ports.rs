@@ -23,6 +23,13 @@ pub trait Blobs: Send + Sync + fmt::Debug + 'static {
     /// The committed blob, if it is there.
     fn open<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, io::Result<Option<Arc<dyn Blob>>>>;
 
+    /// How many blobs were committed so far, those included whose [`Blobs::commit`] has returned: what [`Blobs::open`] did not
+    /// find is not there yet, unless there are more now than before it was called.
+    fn commits(&self) -> u64;
+
+    /// Whether it is known without a look at the disk that the blob is not there.
+    fn lacks(&self, digest: &Digest) -> bool;
+
     /// What an earlier fetch left under this id, with the bytes that are still good; `None`: nothing. Waits for whoever
     /// holds it to close it.
     fn resume<'a>(

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,14 +106,14 @@ impl Context {
 
     /// The record at `key`. A disk that fails to read it is logged, and is the same as none: the upstream knows too.
     pub(super) async fn record(&self, key: &RefKey) -> Option<Vec<u8>> {
-        match self.records.get(key).await {
-            Ok(record) => record,
-            Err(error) => {
-                warn!(upstream = %key.upstream, repository = %key.repository, kind = ?key.kind, %error,
-                    "a record cannot be read and counts as missing");
-                None
-            }
-        }
+        let record = self.records.get(key).await;
+        record.unwrap_or_else(|error| unreadable(key, &error))
+    }
+
+    /// The first of these records that is there, likewise.
+    pub(super) async fn first_record(&self, keys: &[RefKey]) -> Option<Vec<u8>> {
+        let record = self.records.first(keys).await;
+        record.unwrap_or_else(|error| unreadable(keys.first()?, &error))
     }
 
     /// Runs `write` behind the answer, as an owned task that shutdown waits for. Returns once it has a place among the
@@ -133,6 +134,12 @@ impl Context {
         self.tasks.spawn(write.in_current_span());
         true
     }
+}
+
+fn unreadable(key: &RefKey, error: &io::Error) -> Option<Vec<u8>> {
+    warn!(upstream = %key.upstream, repository = %key.repository, kind = ?key.kind, %error,
+        "a record cannot be read and counts as missing");
+    None
 }
 
 impl Place {

@@ -87,19 +87,20 @@ impl Membership {
         if let Some(known) = self.hot.get(&key) {
             return Some(known);
         }
-        let kinds = [
-            RefKind::Blob(digest.clone()),
-            RefKind::Manifest(digest.clone()),
+        let proofs = [
+            place.key(RefKind::Blob(digest.clone())),
+            place.key(RefKind::Manifest(digest.clone())),
         ];
-        for kind in kinds {
-            if let Some(record) = self.ctx.record(&place.key(kind)).await {
-                // What cannot be understood still is a proof: its name says all that one has to.
-                let known: OnRecord = serde_json::from_slice(&record).unwrap_or_default();
-                self.hot.insert(key, known);
-                return Some(known);
-            }
-        }
-        None
+        let record = self.ctx.first_record(&proofs).await?;
+        // What cannot be understood still is a proof: its name says all that one has to.
+        let known: OnRecord = serde_json::from_slice(&record).unwrap_or_default();
+        self.hot.insert(key, known);
+        Some(known)
+    }
+
+    /// The same as [`Membership::on_record`], as far as memory knows.
+    pub(super) fn in_memory(&self, place: &Place, digest: &Digest) -> Option<OnRecord> {
+        self.hot.get(&(place.clone(), digest.clone()))
     }
 
     /// Gives up what memory knows of a proof, for what the disk says.

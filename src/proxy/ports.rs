@@ -61,6 +61,10 @@ pub(super) trait Refs: Send + Sync + 'static {
     /// The record, if there is one.
     fn get<'a>(&'a self, key: &'a RefKey) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>>;
 
+    /// The first of these records that is there and can be read; an error where none is, and one cannot be read. As slow as
+    /// one look.
+    fn first<'a>(&'a self, keys: &'a [RefKey]) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>>;
+
     /// Writes the record, whatever was there. It is durable on return.
     fn put<'a>(&'a self, key: &'a RefKey, record: Vec<u8>) -> BoxFuture<'a, io::Result<()>>;
 

@@ -26,6 +26,16 @@ pub struct BlobHold {
 }
 
 impl Store {
+    /// How many blobs were committed in this life. Counted before [`Store::commit`] returns.
+    pub fn commits(&self) -> u64 {
+        self.usage.commits()
+    }
+
+    /// Whether memory knows that a blob is not there. Never blocks.
+    pub fn lacks_blob(&self, digest: &Digest) -> bool {
+        self.usage.lacks(digest)
+    }
+
     /// Keeps a blob from being evicted. Whether it is there is to be looked at afterwards. Never blocks.
     pub fn hold_blob(&self, digest: &Digest) -> Option<BlobHold> {
         let reading = self.usage.hold(digest);

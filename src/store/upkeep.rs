@@ -3,7 +3,6 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -76,14 +75,20 @@ impl Upkeep {
         for algorithm in layout::ALGORITHMS {
             let dir = self.layout.blobs_dir().join(algorithm);
             let (this, list_dir) = (self.clone(), dir.clone());
-            let shards = paced(move || entries(&*this.files, &list_dir)).await;
+            let shards = paced(move || this.entries(&list_dir)).await;
+            if shards.is_none() {
+                self.usage.overlooked();
+            }
             for shard in shards.unwrap_or_default() {
                 if shard.kind != Kind::Directory {
                     foreign(&dir.join(&shard.name), 1);
                     continue;
                 }
                 let (this, dir) = (self.clone(), dir.clone());
-                paced(move || this.scan_shard(algorithm, &dir, &shard.name)).await;
+                let scanned = paced(move || this.scan_shard(algorithm, &dir, &shard.name));
+                if scanned.await.is_none() {
+                    self.usage.overlooked();
+                }
             }
         }
         self.usage.set_scanned();
@@ -141,23 +146,40 @@ impl Upkeep {
         below.map(|entry| dir.join(entry.name)).collect()
     }
 
+    /// Entries of a directory of blobs; none, logged, where it cannot be listed.
+    fn entries(&self, dir: &Path) -> Vec<Entry> {
+        self.files.list(dir).unwrap_or_else(|error| {
+            if !is_absent(&error) {
+                self.usage.overlooked();
+                tracing::warn!(
+                    path = %dir.display(),
+                    %error,
+                    "cannot list blobs; they are served but not counted, check owner and mode"
+                );
+            }
+            Vec::new()
+        })
+    }
+
     fn scan_shard(&self, algorithm: &str, dir: &Path, shard: &OsString) {
         let dir = dir.join(shard);
         let mut found = Vec::new();
         let mut foreign_names = 0_usize;
-        for entry in entries(&*self.files, &dir) {
+        for entry in self.entries(&dir) {
             let digest = layout::blob_digest(algorithm, shard, &entry.name);
             let Some(digest) = digest.filter(|_| entry.kind == Kind::File) else {
                 foreign_names += 1;
                 continue;
             };
-            // What cannot be looked at, or is gone already, is not counted; opening it will tell.
-            if let Ok(stat) = self.files.stat(&dir.join(&entry.name)) {
-                found.push(Found {
+            match self.files.stat(&dir.join(&entry.name)) {
+                Ok(stat) => found.push(Found {
                     digest,
                     len: stat.len,
                     used: stat.modified,
-                });
+                }),
+                Err(error) if is_absent(&error) => {}
+                // It is not counted; opening it will tell.
+                Err(_) => self.usage.overlooked(),
             }
         }
         if foreign_names > 0 {
@@ -179,27 +201,6 @@ async fn paced<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
             tracing::error!(%error, "upkeep broke off; please report this");
             None
         }
-    }
-}
-
-/// Entries of a directory; none, logged, where it cannot be listed.
-fn entries(files: &dyn Files, dir: &Path) -> Vec<Entry> {
-    match files.list(dir) {
-        Ok(entries) => entries,
-        Err(error) => {
-            report_list(dir, &error);
-            Vec::new()
-        }
-    }
-}
-
-fn report_list(dir: &Path, error: &io::Error) {
-    if !is_absent(error) {
-        tracing::warn!(
-            path = %dir.display(),
-            %error,
-            "cannot list blobs; they are served but not counted, check owner and mode"
-        );
     }
 }
 

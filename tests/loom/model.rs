@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use futures_util::FutureExt as _;
-use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
@@ -59,6 +59,7 @@ impl Progress for Fetch {
 struct World {
     table: Table<u8, Fetch>,
     is_committed: Mutex<bool>,
+    commits: AtomicU64,
     fetches: AtomicUsize,
 }
 
@@ -75,6 +76,24 @@ enum Loss {
 struct Client<'w> {
     world: &'w World,
     loss: Option<Loss>,
+    /// A look into the store before the one into the table.
+    look: Option<Look>,
+}
+
+/// What was found, and how many commits there were before.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    commits: u64,
+    is_there: bool,
+}
+
+impl Look {
+    fn into(world: &World) -> Self {
+        Self {
+            commits: world.commits.load(Ordering::Acquire),
+            is_there: world.is_committed(),
+        }
+    }
 }
 
 impl Seeker for Client<'_> {
@@ -85,11 +104,17 @@ impl Seeker for Client<'_> {
         self.world.table.find(&KEY).map(|fetch| fetch.wait())
     }
 
-    async fn in_store(&self) -> Result<Option<Outcome>, Infallible> {
-        Ok(self.world.is_committed().then_some(Outcome::Delivered))
+    fn commits(&self) -> u64 {
+        let look = self.look.unwrap_or_else(|| Look::into(self.world));
+        look.commits
     }
 
-    fn claim(&self) -> Option<Outcome> {
+    async fn in_store(&self) -> Result<Option<Outcome>, Infallible> {
+        let look = self.look.unwrap_or_else(|| Look::into(self.world));
+        Ok(look.is_there.then_some(Outcome::Delivered))
+    }
+
+    fn claim(&self, commits: u64) -> Option<Outcome> {
         let fetch = Fetch::new();
         let is_open = |fetch: &Fetch| fetch.outcome() != Outcome::Failed;
         let claim = self.world.table.claim(&KEY, is_open, || fetch.clone());
@@ -98,6 +123,7 @@ impl Seeker for Client<'_> {
                 let leader = Leader {
                     world: self.world,
                     loss: self.loss,
+                    commits,
                     fetch: fetch.clone(),
                 };
                 now(lead(lease, leader));
@@ -111,6 +137,7 @@ impl Seeker for Client<'_> {
 struct Leader<'w> {
     world: &'w World,
     loss: Option<Loss>,
+    commits: u64,
     fetch: Fetch,
 }
 
@@ -125,6 +152,10 @@ impl Leader<'_> {
 
 impl<L: Send> Leading<L> for Leader<'_> {
     type Error = Loss;
+
+    fn is_news(&self) -> bool {
+        self.world.commits.load(Ordering::Acquire) != self.commits
+    }
 
     async fn look_again(&mut self) -> Result<bool, Loss> {
         let is_there = self.world.is_committed();
@@ -145,6 +176,7 @@ impl<L: Send> Leading<L> for Leader<'_> {
     async fn commit(&mut self) -> Result<(), Loss> {
         self.is_lost(Loss::BeforeCommit)?;
         *self.world.is_committed.lock().unwrap() = true;
+        self.world.commits.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 
@@ -159,9 +191,23 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl World {
-    /// A client that wants the blob. Whether it got it.
+    /// A client that wants the blob, and looks into the store when it has looked into the table. Whether it got it.
     fn pull(&self, loss: Option<Loss>) -> bool {
-        let Ok(outcome) = now(seek(&Client { world: self, loss }));
+        self.seek(loss, None)
+    }
+
+    /// The same of one that looked into the store first.
+    fn look_and_pull(&self) -> bool {
+        self.seek(None, Some(Look::into(self)))
+    }
+
+    fn seek(&self, loss: Option<Loss>, look: Option<Look>) -> bool {
+        let client = Client {
+            world: self,
+            loss,
+            look,
+        };
+        let Ok(outcome) = now(seek(&client));
         outcome == Outcome::Delivered
     }
 
@@ -204,6 +250,24 @@ fn a_blob_is_fetched_once_and_everybody_gets_it() {
         assert_eq!(served, 3);
         assert_eq!(world.fetches(), 1);
         assert!(world.table.find(&KEY).is_none());
+    });
+}
+
+#[test]
+fn a_blob_is_fetched_once_also_for_those_who_look_into_the_store_first() {
+    explore(|| {
+        let world = Arc::new(World::default());
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let world = Arc::clone(&world);
+                thread::spawn(move || world.look_and_pull())
+            })
+            .collect();
+        assert!(world.look_and_pull());
+        for other in others {
+            assert!(other.join().unwrap());
+        }
+        assert_eq!(world.fetches(), 1);
     });
 }
 

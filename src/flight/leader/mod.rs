@@ -30,6 +30,8 @@ pub(super) type Lease = TableLease<Key, Arc<Flight>>;
 pub(super) struct Leader {
     flights: Arc<Flights>,
     flight: Arc<Flight>,
+    /// How many commits there were when the newcomer looked into the store.
+    commits: u64,
     /// What an earlier fetch left, until the first answer shows that it is of use.
     left: Option<Arc<dyn Stage>>,
     /// What an earlier fetch left may not be taken up for want of room, and is kept for a better time.
@@ -49,11 +51,12 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    pub(super) fn new(flights: Arc<Flights>, flight: Arc<Flight>) -> Self {
+    pub(super) fn new(flights: Arc<Flights>, flight: Arc<Flight>, commits: u64) -> Self {
         flights.metrics.flight.flights.inc();
         Self {
             flights,
             flight,
+            commits,
             left: None,
             is_full: false,
             line: None,
@@ -371,6 +374,10 @@ impl Leader {
 
 impl Leading<Lease> for Leader {
     type Error = Failure;
+
+    fn is_news(&self) -> bool {
+        self.flights.blobs.commits() != self.commits
+    }
 
     /// Between the newcomer's look into the store and its place in the table, another flight may have committed.
     async fn look_again(&mut self) -> Result<bool, Failure> {

@@ -24,6 +24,7 @@ pub(crate) struct MemoryBlobs {
     pub(crate) after_first_look: Mutex<HashMap<Digest, Bytes>>,
     /// Commits wait for a permit, and fail once there are no more.
     pub(crate) commits: Semaphore,
+    committed: AtomicU64,
     pub(crate) full: AtomicBool,
     /// What was left cannot be taken up, for want of room.
     pub(crate) full_for_left: AtomicBool,
@@ -62,6 +63,7 @@ impl Default for MemoryBlobs {
             blobs: Mutex::default(),
             after_first_look: Mutex::default(),
             commits: Semaphore::new(1000),
+            committed: AtomicU64::new(0),
             full: AtomicBool::new(false),
             full_for_left: AtomicBool::new(false),
             left_unreadable: AtomicBool::new(false),
@@ -115,9 +117,18 @@ impl Blobs for MemoryBlobs {
             let found = self.blobs.lock().get(digest).cloned();
             if let Some(late) = self.after_first_look.lock().remove(digest) {
                 self.blobs.lock().insert(digest.clone(), late);
+                self.committed.fetch_add(1, Ordering::SeqCst);
             }
             Ok(found.map(|bytes| Arc::new(MemoryBlob(bytes)) as Arc<dyn Blob>))
         })
+    }
+
+    fn lacks(&self, digest: &Digest) -> bool {
+        !self.blobs.lock().contains_key(digest)
+    }
+
+    fn commits(&self) -> u64 {
+        self.committed.load(Ordering::SeqCst)
     }
 
     fn resume<'a>(
@@ -173,6 +184,7 @@ impl Blobs for MemoryBlobs {
                 panic!("a stage in memory")
             };
             self.blobs.lock().insert(digest.clone(), bytes);
+            self.committed.fetch_add(1, Ordering::SeqCst);
             stage.close(Leave::Nothing);
             Ok(())
         })

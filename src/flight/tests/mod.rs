@@ -96,7 +96,7 @@ impl World {
     }
 
     async fn open(&self, wish: &Wish) -> Opened {
-        self.flights.open(wish).await.unwrap()
+        self.flights.open(wish, None).await.unwrap()
     }
 
     async fn board(&self, wish: &Wish) -> Handle {

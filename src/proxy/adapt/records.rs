@@ -33,6 +33,21 @@ impl Refs for StoreRecords {
         Box::pin(self.with(move |store| store.get_ref(&key)))
     }
 
+    fn first<'a>(&'a self, keys: &'a [RefKey]) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>> {
+        let keys = keys.to_owned();
+        Box::pin(self.with(move |store| {
+            let mut none = Ok(None);
+            for key in &keys {
+                match store.get_ref(key) {
+                    Ok(None) => {}
+                    Ok(found) => return Ok(found),
+                    Err(error) => none = Err(error),
+                }
+            }
+            none
+        }))
+    }
+
     fn put<'a>(&'a self, key: &'a RefKey, record: Vec<u8>) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move { self.0.put_ref(key, record).await })
     }

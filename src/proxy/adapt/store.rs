@@ -31,6 +31,14 @@ impl Blobs for StoreBlobs {
         })
     }
 
+    fn commits(&self) -> u64 {
+        self.0.commits()
+    }
+
+    fn lacks(&self, digest: &Digest) -> bool {
+        self.0.lacks_blob(digest)
+    }
+
     fn resume<'a>(
         &'a self,
         id: &'a StageId,

@@ -18,7 +18,9 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use crate::flight::ports::{Blob, Blobs, FetchError, Fetched, Pace, Source};
-use crate::flight::{Failure, Flights, Handle, Head, Key, Opened, Refusal, Uncached, Wanted, Wish};
+use crate::flight::{
+    Failure, Flights, Handle, Head, Key, Look, Opened, Refusal, Uncached, Wanted, Wish,
+};
 use crate::oci::{Digest, RangeSpec, Ranges};
 use crate::telemetry::Metrics;
 use crate::upstream::{self, Call};
@@ -172,7 +174,7 @@ impl BlobService {
                 known.unwrap_or(Wanted::Parts)
             }
         };
-        let known = self.membership.on_record(place, digest).await;
+        let (known, mut look) = self.look(place, &key, &wanted).await?;
         let mut wish = Wish {
             key,
             source: Arc::clone(&supply.source),
@@ -180,7 +182,7 @@ impl BlobService {
             wanted,
         };
         for _ in 0..ATTEMPTS {
-            let (handle, led) = match self.flights.open(&wish).await? {
+            let (handle, led) = match self.flights.open(&wish, look.take()).await? {
                 Opened::Stored(blob) => {
                     if self.is_whole(&*blob, digest, known).await? {
                         return Ok(Reached::Stored(blob));
@@ -188,11 +190,7 @@ impl BlobService {
                     continue;
                 }
                 Opened::NeedsProof => {
-                    // Another request may have proven it since.
-                    if !self.membership.is_proven(place, digest).await {
-                        let proof = self.membership.prove(place, digest, call).await?;
-                        self.sizes.0.insert(wish.key.clone(), proof.len);
-                    }
+                    self.need_proof(place, &wish.key, call).await?;
                     wish.proven = true;
                     continue;
                 }
@@ -214,7 +212,7 @@ impl BlobService {
                 Ok(Head::Stored(blob)) => {
                     // Another flight had committed it: nothing was asked for us, so nothing is proven yet.
                     if !wish.proven {
-                        self.membership.prove(place, digest, call).await?;
+                        self.need_proof(place, &wish.key, call).await?;
                     }
                     return Ok(Reached::Stored(blob));
                 }
@@ -228,6 +226,36 @@ impl BlobService {
             }
         }
         Err(Error::Stopping)
+    }
+
+    /// What is on record of a blob, and what the store has of it.
+    async fn look(
+        &self,
+        place: &Place,
+        key: &Key,
+        wanted: &Wanted,
+    ) -> io::Result<(Option<OnRecord>, Option<Look>)> {
+        if *wanted == Wanted::Whole
+            && let Some(look) = self.flights.look_in_memory(key)
+        {
+            // The upstream is asked for all of it in any case, which is a proof; so nothing keeps the client waiting.
+            return Ok((self.membership.in_memory(place, &key.digest), Some(look)));
+        }
+        // One after the other, the two looks at the disk would make the client wait for both.
+        let (known, look) = tokio::join!(
+            self.membership.on_record(place, &key.digest),
+            self.flights.look(key)
+        );
+        Ok((known, look?))
+    }
+
+    /// Asks the upstream whether the repository has the blob, unless that is on record by now.
+    async fn need_proof(&self, place: &Place, key: &Key, call: &Call) -> Result<(), Error> {
+        if !self.membership.is_proven(place, &key.digest).await {
+            let proof = self.membership.prove(place, &key.digest, call).await?;
+            self.sizes.0.insert(key.clone(), proof.len);
+        }
+        Ok(())
     }
 
     /// Whether a stored blob is as long as what was delivered once. The store knows that itself only of what it has seen

@@ -160,7 +160,7 @@ impl World {
             wanted,
         };
         self.origin.holds(0);
-        let Opened::Flight { handle, .. } = self.flights.open(&wish).await.unwrap() else {
+        let Opened::Flight { handle, .. } = self.flights.open(&wish, None).await.unwrap() else {
             panic!("no flight")
         };
         let head = handle.head(Instant::now() + TIMEOUT).await.unwrap();

@@ -33,6 +33,7 @@ async fn get(refs: &impl Refs, key: &RefKey) -> Option<Vec<u8>> {
 pub(in crate::proxy) async fn records_conform(refs: &impl Refs) {
     records_are_written_replaced_and_removed(refs).await;
     a_record_is_replaced_only_where_it_is_as_expected(refs).await;
+    of_several_the_first_that_is_there_is_found(refs).await;
     of_many_who_expect_the_same_one_wins(refs).await;
     keys_are_listed_by_repository_and_kind(refs).await;
 }
@@ -66,6 +67,20 @@ async fn a_record_is_replaced_only_where_it_is_as_expected(refs: &impl Refs) {
     assert!(put(Some(b"one"), "two").await.unwrap());
     assert_eq!(get(refs, &key).await.unwrap(), b"two");
     refs.remove(&key).await.unwrap();
+}
+
+async fn of_several_the_first_that_is_there_is_found(refs: &impl Refs) {
+    let keys = ["v1", "v2", "v3"].map(|name| tag("a", name));
+    let first = async || refs.first(&keys).await.unwrap();
+    assert_eq!(refs.first(&[]).await.unwrap(), None);
+    assert_eq!(first().await, None);
+    for (key, record) in keys.iter().zip(["one", "two", "three"]).rev() {
+        refs.put(key, record.into()).await.unwrap();
+        assert_eq!(first().await.unwrap(), record.as_bytes());
+    }
+    for key in &keys {
+        refs.remove(key).await.unwrap();
+    }
 }
 
 async fn of_many_who_expect_the_same_one_wins(refs: &impl Refs) {

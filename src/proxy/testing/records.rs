@@ -130,6 +130,17 @@ impl Refs for FakeRecords {
         })
     }
 
+    fn first<'a>(&'a self, keys: &'a [RefKey]) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>> {
+        Box::pin(async move {
+            for key in keys {
+                if let Some(record) = self.get(key).await? {
+                    return Ok(Some(record));
+                }
+            }
+            Ok(None)
+        })
+    }
+
     fn put<'a>(&'a self, key: &'a RefKey, record: Vec<u8>) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move {
             self.write(name(&key.kind).1).await?;

@@ -30,6 +30,8 @@ pub(super) struct Index {
     pub(super) looked_again: Seconds,
     /// Blobs whose last use waits to be written.
     unwritten: Vec<Id>,
+    /// Whether all blobs are in here that were to be.
+    pub(super) is_all: bool,
 }
 
 impl Index {
@@ -45,6 +47,7 @@ impl Index {
             swept: 0,
             looked_again: 0,
             unwritten: Vec::new(),
+            is_all: true,
         }
     }
 
@@ -87,7 +90,10 @@ impl Index {
 
     /// Puts a blob in that is not there yet, in no list.
     fn insert(&mut self, key: &Key, len: u64) -> Option<Id> {
-        let id = self.nodes.insert(key.start, key.rest.is_some())?;
+        let Some(id) = self.nodes.insert(key.start, key.rest.is_some()) else {
+            self.is_all = false;
+            return None;
+        };
         self.nodes.set_len(id, len);
         if let Some(rest) = &key.rest {
             self.wide.insert(id, **rest);

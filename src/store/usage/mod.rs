@@ -15,6 +15,7 @@ mod tests;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -41,6 +42,8 @@ pub(super) struct Usage {
     metrics: Arc<Metrics>,
     scanned: watch::Sender<bool>,
     is_ready: watch::Sender<Ready>,
+    /// Blobs that were committed in this life.
+    commits: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -100,6 +103,7 @@ impl Usage {
             metrics,
             scanned: watch::Sender::new(false),
             is_ready: watch::Sender::default(),
+            commits: AtomicU64::new(0),
         };
         usage.show(usage.totals());
         usage
@@ -144,8 +148,34 @@ impl Usage {
         Some(time(used))
     }
 
+    /// Whether a blob is known not to be there: all are known, and it is none of them.
+    pub(super) fn lacks(&self, digest: &Digest) -> bool {
+        let Some(key) = Key::of(digest) else {
+            return false;
+        };
+        let state = self.state.lock();
+        state.scan.is_none() && state.index.is_all && state.index.find(&key).is_none()
+    }
+
+    /// Notes that there may be blobs that are not known.
+    pub(super) fn overlooked(&self) {
+        self.state.lock().index.is_all = false;
+    }
+
+    /// How often a committed blob was noted.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Acquire)
+    }
+
     /// Notes a committed blob; whether it was not known before.
     pub(super) fn add(&self, digest: &Digest, len: u64, now: SystemTime) -> bool {
+        let is_new = self.put_in(digest, len, now);
+        // Whoever sees this finds it.
+        self.commits.fetch_add(1, Ordering::AcqRel);
+        is_new
+    }
+
+    fn put_in(&self, digest: &Digest, len: u64, now: SystemTime) -> bool {
         let Some(key) = Key::of(digest) else {
             return true;
         };
