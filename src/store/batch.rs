@@ -255,7 +255,7 @@ impl Batcher {
 
     fn sync(&self, work: &mut Work) {
         let synced = match (&work.state, &work.job.change) {
-            (Ok(State::Stage), Change::Commit { stage, .. }) => stage.stage().sync(),
+            (Ok(State::Stage), change) => change.sync(),
             (Ok(State::Record { temp, file }), Change::PutRecord { bytes, .. })
                 if !bytes.is_empty() =>
             {
@@ -458,11 +458,7 @@ impl Batcher {
         }
         drop(durable);
         let result = state.map(|state| matches!(state, State::Done(true)));
-        // Whoever hears of a failure finds the stage in his hands again.
-        let Job { change, done } = job;
-        drop(change);
-        // Nobody need be waiting any more.
-        let _ = done.send(result);
+        job.answer(result);
     }
 
     /// Removes a file that nobody will move.

@@ -1,5 +1,6 @@
 //! What the committer is asked for.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -79,6 +80,19 @@ pub(super) enum Expected {
 }
 
 impl Change {
+    /// Whether there is so much content that the disk has not taken yet that others should not wait for it.
+    pub(super) fn is_behind(&self) -> bool {
+        matches!(self, Self::Commit { stage, .. } if stage.is_behind())
+    }
+
+    /// Makes the content durable that is to be committed, if any. Blocks.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        match self {
+            Self::Commit { stage, .. } => stage.stage().sync(),
+            _ => Ok(()),
+        }
+    }
+
     /// The path that is changed.
     pub(super) fn target(&self) -> &Path {
         match self {

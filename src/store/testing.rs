@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::{BootId, Disk, Entries, Entry, FileId, Files, Space, Stat};
 
@@ -28,6 +28,23 @@ pub(crate) struct Sick {
     unseen: Mutex<Option<PathBuf>>,
     /// What cannot be removed.
     stuck: Mutex<Option<PathBuf>>,
+    syncs: Mutex<Syncs>,
+    released: Condvar,
+    /// Bytes for which space was set aside, each time.
+    reserved: Mutex<Vec<u64>>,
+    /// It has no more in one piece.
+    most_reserved: AtomicU64,
+}
+
+/// How large files are synced.
+#[derive(Debug, Default)]
+enum Syncs {
+    #[default]
+    Succeed,
+    /// Those of so many bytes wait.
+    Wait(u64),
+    /// Those of so many bytes fail.
+    Fail(u64),
 }
 
 impl fmt::Debug for Sick {
@@ -52,6 +69,10 @@ impl Sick {
             large: Mutex::default(),
             unseen: Mutex::default(),
             stuck: Mutex::default(),
+            syncs: Mutex::default(),
+            released: Condvar::new(),
+            reserved: Mutex::default(),
+            most_reserved: u64::MAX.into(),
         }
     }
 
@@ -83,6 +104,33 @@ impl Sick {
     /// Has every removal of this file fail.
     pub(crate) fn cannot_remove(&self, path: &Path) {
         *self.stuck.lock() = Some(path.to_owned());
+    }
+
+    /// Has space for no more than so many bytes at once.
+    pub(crate) fn reserves_at_most(&self, bytes: u64) {
+        self.most_reserved.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes for which space was set aside, each time since the last call.
+    pub(crate) fn reserved(&self) -> Vec<u64> {
+        std::mem::take(&mut self.reserved.lock())
+    }
+
+    /// Has every sync of a file of at least so many bytes wait until [`Sick::syncs`] or [`Sick::cannot_sync`].
+    pub(crate) fn holds_syncs_of(&self, least: u64) {
+        *self.syncs.lock() = Syncs::Wait(least);
+    }
+
+    /// Has every sync of a file of at least so many bytes fail.
+    pub(crate) fn cannot_sync(&self, least: u64) {
+        *self.syncs.lock() = Syncs::Fail(least);
+        self.released.notify_all();
+    }
+
+    /// Has every sync succeed.
+    pub(crate) fn syncs(&self) {
+        *self.syncs.lock() = Syncs::Succeed;
+        self.released.notify_all();
     }
 
     fn change(&self) -> io::Result<()> {
@@ -128,11 +176,25 @@ impl Files for Sick {
     }
 
     fn reserve(&self, file: &File, offset: u64, len: u64) -> io::Result<()> {
+        if len > self.most_reserved.load(Ordering::Relaxed) {
+            return Err(rustix::io::Errno::NOSPC.into());
+        }
+        self.reserved.lock().push(len);
         Disk.reserve(file, offset, len)
     }
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
         self.change()?;
+        let len = Disk.stat_file(file)?.len;
+        let mut syncs = self.syncs.lock();
+        loop {
+            match *syncs {
+                Syncs::Wait(least) if len >= least => self.released.wait(&mut syncs),
+                Syncs::Fail(least) if len >= least => return Err(rustix::io::Errno::IO.into()),
+                _ => break,
+            }
+        }
+        drop(syncs);
         Disk.sync_data(file)
     }
 

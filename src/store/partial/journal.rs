@@ -16,8 +16,10 @@ use crate::store::files::{Files, at};
 pub(super) struct Journal {
     files: Arc<dyn Files>,
     path: PathBuf,
-    file: File,
-    /// Where the next record goes.
+    header: LogHeader,
+    /// Made when there is enough to note: a blob's first bytes do not wait for it, and a small one needs none.
+    file: Option<File>,
+    /// Where the next record goes; 0 before the header is written.
     end: u64,
     /// It grows no further than this.
     most: u64,
@@ -27,43 +29,31 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Begins a log at `path`, where nothing is.
-    pub(super) fn create(
-        files: Arc<dyn Files>,
-        path: PathBuf,
-        header: LogHeader,
-    ) -> io::Result<Self> {
-        let file = files
-            .create(&path)
-            .map_err(|error| at("create", &path, &error))?;
-        let mut journal = Self {
+    /// A log that will be at `path`.
+    pub(super) fn new(files: Arc<dyn Files>, path: PathBuf, header: LogHeader) -> Self {
+        Self {
             files,
             path,
-            file,
+            file: None,
             end: 0,
             most: LEAST_LIMIT.saturating_add(header.len / BYTES_PER_LOG_BYTE),
+            header,
             blocks: Blocks::default(),
             done: Vec::new(),
-        };
-        match journal.append(&header.encode()) {
-            Ok(()) => Ok(journal),
-            Err(error) => {
-                // Nobody knows of it yet; the next start removes what is left.
-                let _ = journal.files.unlink(&journal.path);
-                Err(error)
-            }
         }
     }
 
     /// Notes that `parts`, one behind the other from `offset` on, are in the file: the kernel has them, so that a killed
-    /// process loses nothing.
+    /// process loses nothing, unless it was killed within the first MiB.
     pub(super) fn written(&mut self, offset: u64, parts: &[IoSlice<'_>]) {
         let mut at = offset;
         for part in parts {
             self.blocks.add(at, part, &mut self.done);
             at = at.saturating_add(part.len() as u64);
         }
-        self.write_done();
+        if self.file.is_some() || self.done.len() >= FIRST_RECORDS {
+            self.write_done();
+        }
     }
 
     /// Notes all that was written.
@@ -84,9 +74,11 @@ impl Journal {
     /// Ends the copying, and moves the log to `path`, in place of the earlier one.
     pub(super) fn replace(&mut self, path: PathBuf) -> io::Result<()> {
         self.append_done()?;
-        self.files
-            .rename(&self.path, &path)
-            .map_err(|error| at("move a finished file to", &path, &error))?;
+        if self.file.is_some() {
+            self.files
+                .rename(&self.path, &path)
+                .map_err(|error| at("move a finished file to", &path, &error))?;
+        }
         self.path = path;
         Ok(())
     }
@@ -111,11 +103,14 @@ impl Journal {
         if self.done.is_empty() {
             return Ok(());
         }
-        let mut records = Vec::with_capacity(self.done.len() * RECORD_LEN);
-        for block in self.done.drain(..) {
-            block.encode_into(&mut records);
+        let mut bytes = Vec::with_capacity(HEADER_LEN + self.done.len() * RECORD_LEN);
+        if self.end == 0 {
+            bytes.extend_from_slice(&self.header.encode());
         }
-        self.append(&records)
+        for block in self.done.drain(..) {
+            block.encode_into(&mut bytes);
+        }
+        self.append(&bytes)
     }
 
     /// Writes whole records. Where that fails, the next ones take their place.
@@ -126,13 +121,34 @@ impl Journal {
         if end > self.most {
             return Err(io::Error::other("the log is as long as it may be"));
         }
+        let file = if let Some(file) = &self.file {
+            file
+        } else {
+            let made = create_anew(&*self.files, &self.path);
+            let made = made.map_err(|error| at("create", &self.path, &error))?;
+            self.file.insert(made)
+        };
         self.files
-            .write_at(&self.file, self.end, bytes)
+            .write_at(file, self.end, bytes)
             .map_err(|error| at("write to", &self.path, &error))?;
         self.end = end;
         Ok(())
     }
 }
+
+/// Creates a file in the place of one that nobody could remove.
+fn create_anew(files: &dyn Files, path: &Path) -> io::Result<File> {
+    match files.create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            files.unlink(path)?;
+            files.create(path)
+        }
+        made => made,
+    }
+}
+
+/// So many blocks are noted at once at first: of fewer, it is cheaper to fetch them again.
+const FIRST_RECORDS: usize = 4;
 
 /// A log may be as long as this …
 const LEAST_LIMIT: u64 = 1 << 20;

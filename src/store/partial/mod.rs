@@ -44,7 +44,7 @@ pub(super) use writing::Writing;
 use journal::Journal;
 use recover::Recovered;
 use stage::Phase;
-use writing::{STEP, set_aside};
+use writing::{FIRST_WINDOW, STEP, set_aside};
 
 /// Makes stages.
 #[derive(Debug, Clone)]
@@ -171,8 +171,15 @@ impl Partials {
         let names = names.unwrap_or_else(|| self.unnamed(None));
         let Some(idle) = hold.idle() else {
             let space = Arc::new(self.room.reserve(needed)?);
-            hold.clear()?;
-            return Ok(self.create(&names, Some(hold), len, space));
+            let create = || self.create(&names, Some(hold), len, Arc::clone(&space));
+            return Ok(match create() {
+                // Nobody knows of what lies there.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    hold.clear()?;
+                    create()
+                }
+                made => made,
+            });
         };
         let before = idle.space.held();
         self.room.grow(&idle.space, needed)?;
@@ -213,21 +220,16 @@ impl Partials {
         let file = self.room.with_space(|| self.files.create(data));
         let file = file.map_err(|error| at("create", data, &error))?;
         let journal = log.as_ref().zip(len);
-        let made = journal
-            .map(|(log, len)| self.room.with_space(|| self.begin_log(log, len)))
-            .transpose()
-            .and_then(|journal| {
-                self.ready(Parts {
-                    hold: hold.cloned(),
-                    path: data.clone(),
-                    log: log.clone(),
-                    file,
-                    len,
-                    present: Vec::new(),
-                    journal,
-                    space,
-                })
-            });
+        let made = self.ready(Parts {
+            hold: hold.cloned(),
+            path: data.clone(),
+            log: log.clone(),
+            file,
+            len,
+            present: Vec::new(),
+            journal: journal.map(|(log, len)| self.journal(log, len)),
+            space,
+        });
         self.or_removed(names, made)
     }
 
@@ -242,12 +244,12 @@ impl Partials {
         made
     }
 
-    fn begin_log(&self, path: &Path, len: u64) -> io::Result<Journal> {
+    fn journal(&self, path: &Path, len: u64) -> Journal {
         let header = LogHeader {
             boot: self.boot,
             len,
         };
-        Journal::create(Arc::clone(&self.files), path.to_owned(), header)
+        Journal::new(Arc::clone(&self.files), path.to_owned(), header)
     }
 
     /// Goes on with an idle partial; `None`, and it is gone, where nothing of it is good.
@@ -318,6 +320,7 @@ impl Partials {
             journal: parts.journal,
             steps: BTreeSet::from([step]),
             dirty: 0,
+            window: FIRST_WINDOW,
             lock,
         };
         let stage = Stage {
@@ -335,7 +338,7 @@ impl Partials {
             is_removed: AtomicBool::new(false),
             reading: OnceLock::new(),
         };
-        set_aside(&stage, step)?;
+        set_aside(&stage, &(step..step + 1))?;
         Ok(stage)
     }
 }

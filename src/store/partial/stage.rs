@@ -61,7 +61,7 @@ impl StagedBlob {
     }
 
     /// Writes `parts`, one behind the other, from `offset` on. Blocks, for longer when the disk is slower than the writer:
-    /// some hundred MiB at most wait to reach it. [`io::ErrorKind::StorageFull`] where there is no room.
+    /// a GiB at most waits to reach it. [`io::ErrorKind::StorageFull`] where there is no room.
     pub fn write_parts_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
         self.stage.begin()?.write(offset, parts)
     }
@@ -323,6 +323,12 @@ pub(in crate::store) struct Committing(Turn);
 impl Committing {
     pub(in crate::store) fn stage(&self) -> &Stage {
         &self.0.stage
+    }
+
+    /// Whether there is much that the disk has not taken yet.
+    pub(in crate::store) fn is_behind(&self) -> bool {
+        let Turn { stage, writing } = &self.0;
+        writing.as_ref().is_some_and(|writing| writing.is_behind()) || stage.write_back.is_busy()
     }
 
     /// Notes that the file has left `partial/` for good: no more writes, no more claim on room, no log. Blocks.

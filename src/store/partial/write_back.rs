@@ -24,6 +24,11 @@ impl WriteBack {
         self.has_failed.load(Ordering::SeqCst)
     }
 
+    /// Whether a window is on its way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy.load(Ordering::Acquire)
+    }
+
     /// Whether the last window may go; [`WriteBack::run`] is to follow.
     pub(super) fn begin(&self) -> bool {
         !self.is_busy.swap(true, Ordering::AcqRel)

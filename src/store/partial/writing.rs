@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::journal::Journal;
@@ -24,6 +25,8 @@ pub(in crate::store) struct Writing {
     pub(super) steps: BTreeSet<u64>,
     /// Bytes written since the last write-back.
     pub(super) dirty: u64,
+    /// After how many there is the next.
+    pub(super) window: u64,
     /// The data directory's lock: nothing is written without it.
     #[expect(dead_code, reason = "held, not used")]
     pub(super) lock: Arc<File>,
@@ -110,21 +113,37 @@ impl Writing {
             }
         }
         for step in offset / STEP..end.div_ceil(STEP) {
-            if !self.steps.insert(step) {
+            if self.steps.contains(&step) {
                 continue;
             }
-            if let Err(error) = set_aside(stage, step) {
-                self.steps.remove(&step);
-                return Err(error.into());
+            let mut steps = step..step + self.ahead(stage, step);
+            if let Err(error) = set_aside(stage, &steps) {
+                // There may still be space for what is to be written now.
+                if steps.end == step + 1 {
+                    return Err(error.into());
+                }
+                steps.end = step + 1;
+                set_aside(stage, &steps)?;
             }
+            self.steps.extend(steps);
         }
         Ok(())
+    }
+
+    /// For how many steps space is set aside at once: the longer the run that ends here, the more, so that a large blob that
+    /// comes in order waits for it a few times only, and a part of one takes little more than itself.
+    fn ahead(&self, stage: &Stage, step: u64) -> u64 {
+        let before = (0..step).rev().take(MOST_STEPS);
+        let run = before.take_while(|step| self.steps.contains(step)).count() as u64;
+        let end = stage.len.map_or(step, |len| len.div_ceil(STEP));
+        let free = (step..end).take_while(|step| !self.steps.contains(step));
+        (free.take(MOST_STEPS).count() as u64).min(run).max(1)
     }
 
     /// Has what was written go to the disk behind the writer's back, a window or more at a time; makes the writer wait
     /// where the disk is too far behind.
     fn write_back(&mut self, stage: &Stage) -> io::Result<()> {
-        if self.dirty < WRITE_BACK_WINDOW {
+        if self.dirty < self.window {
             return Ok(());
         }
         if !stage.write_back.begin() {
@@ -135,6 +154,7 @@ impl Writing {
             return stage.sync();
         }
         self.dirty = 0;
+        self.window = self.window.saturating_mul(2).min(MOST_WINDOW);
         let chore = Chore::WriteBack {
             path: stage.path.clone(),
             log: stage.log.clone(),
@@ -147,6 +167,11 @@ impl Writing {
         }
     }
 
+    /// Whether much has been written since the last write-back began.
+    pub(super) fn is_behind(&self) -> bool {
+        self.dirty >= LARGE
+    }
+
     /// Notes what was written; whether anything is known to be good.
     pub(super) fn is_worth_keeping(&mut self, stage: &Stage) -> bool {
         if let Some(journal) = &mut self.journal {
@@ -157,14 +182,14 @@ impl Writing {
     }
 }
 
-/// Sets space aside in the file system for one step of the file, as far as the file will go. Blocks.
-pub(super) fn set_aside(stage: &Stage, step: u64) -> io::Result<()> {
-    let from = step.saturating_mul(STEP);
+/// Sets space aside in the file system for these steps of the file, as far as the file will go. Blocks.
+pub(super) fn set_aside(stage: &Stage, steps: &Range<u64>) -> io::Result<()> {
+    let [from, to] = [steps.start, steps.end].map(|step| step.saturating_mul(STEP));
     // Without a length, all but a little of it would be set aside for nothing, for good.
     let len = stage
         .len
-        .map_or(LEAST_SET_ASIDE, |len| len.saturating_sub(from).min(STEP));
-    if len > 0 && (stage.len.is_some() || step == 0) {
+        .map_or(LEAST_SET_ASIDE, |len| len.min(to).saturating_sub(from));
+    if len > 0 && (stage.len.is_some() || steps.start == 0) {
         let reserve = || stage.files.reserve(&stage.file, from, len);
         match stage.room.with_space(reserve) {
             // The claim alone must do.
@@ -188,18 +213,27 @@ fn as_storage_full(error: io::Error) -> io::Error {
 /// Space is claimed and set aside in steps of this.
 pub(super) const STEP: u64 = 8 << 20;
 
+/// Space is set aside for so many steps at once at most.
+const MOST_STEPS: usize = 16;
+
 /// So often room is made for one write.
 const MOST_TRIES: u32 = 4;
 
 /// What is set aside for a file whose length nobody knows: no more than any content takes.
 const LEAST_SET_ASIDE: u64 = 1;
 
-/// So many bytes are written before the disk is made to take them. Without it, gigabytes of dirty pages pile up, and
-/// the sync at commit stands in every other commit's way. (`sync_file_range` would do it page by page, but takes
-/// `unsafe` code, and promises nothing on some file systems.)
-const WRITE_BACK_WINDOW: u64 = 32 << 20;
+/// So many bytes are written before the disk is made to take them, then twice as many …
+pub(super) const FIRST_WINDOW: u64 = 32 << 20;
+
+/// … and so on, up to this. Without it, gigabytes of dirty pages pile up, a power loss takes all of them, and the sync
+/// before the commit takes as long. Each time costs the writer, who waits for the file system's journal. (`sync_file_range`
+/// would do it page by page, but takes `unsafe` code, and promises nothing on some file systems.)
+const MOST_WINDOW: u64 = 128 << 20;
+
+/// What is more than this is synced before it is committed, by itself.
+const LARGE: u64 = 8 << 20;
 
 /// While the disk takes what came before, so much more is written before the writer waits for it: a blob comes as fast as
 /// the network brings it, and clients get it as fast, unless it is much larger than this. The kernel makes the writer
-/// wait sooner where memory is short.
-const MOST_BEHIND: u64 = 256 << 20;
+/// wait sooner where memory is short. What is left at the end is synced before the commit, and holds up no other.
+const MOST_BEHIND: u64 = 1 << 30;

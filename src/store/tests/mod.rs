@@ -1,6 +1,7 @@
 //! What the store does on a healthy disk, and with things in its directory that do not belong there. What it does when
 //! the power goes is in `tests/model/`.
 
+use std::ffi::OsString;
 use std::fs;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, symlink};
@@ -10,6 +11,7 @@ use super::*;
 
 mod admin;
 mod blobs;
+mod commits;
 mod evict;
 mod files;
 mod opening;
@@ -33,9 +35,18 @@ impl Fixture {
     }
 
     async fn with_max_size(max_size: Option<u64>) -> Self {
+        Self::open(Arc::new(Disk), max_size).await
+    }
+
+    async fn on(files: Arc<dyn Files>) -> Self {
+        Self::open(files, None).await
+    }
+
+    async fn open(files: Arc<dyn Files>, max_size: Option<u64>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (clock, metrics, tasks) = (Clock::system(), Arc::default(), Tasks::new());
-        let store = open_in(dir.path(), max_size, &clock, &metrics, &tasks)
+        let options = options_in(dir.path(), max_size);
+        let store = open_on(files, options, &clock, &metrics, &tasks)
             .await
             .unwrap();
         Self {
@@ -114,9 +125,18 @@ impl Fixture {
     }
 
     fn partial_files(&self) -> usize {
-        fs::read_dir(self.store.layout.partial_dir())
-            .unwrap()
-            .count()
+        self.partial_names().count()
+    }
+
+    /// Files of blobs on their way in.
+    fn stages(&self) -> usize {
+        let is_log = |name: &OsString| Path::new(name).extension().is_some();
+        self.partial_names().filter(|name| !is_log(name)).count()
+    }
+
+    fn partial_names(&self) -> impl Iterator<Item = OsString> {
+        let entries = fs::read_dir(self.store.layout.partial_dir()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name())
     }
 }
 

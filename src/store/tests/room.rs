@@ -1,6 +1,7 @@
 //! What is given way to what, when there is no room.
 
 use super::*;
+use crate::store::testing::Sick;
 
 const MIB: u64 = 1 << 20;
 
@@ -12,7 +13,7 @@ async fn partials_count_and_are_the_first_to_go_the_oldest_first() {
         fixture.leave(name, 2 * MIB).await;
         fixture.clock.advance(Duration::from_mins(1));
     }
-    let count = |fixture: &Fixture| fixture.partial_files() / 2;
+    let count = |fixture: &Fixture| fixture.stages();
     // More than there is room for at all takes nothing away.
     assert!(fixture.stage(Some(9 * MIB)).await.is_err());
     assert_eq!(count(&fixture), 3);
@@ -27,6 +28,36 @@ async fn partials_count_and_are_the_first_to_go_the_oldest_first() {
     assert_eq!(count(&fixture), 3, "one idle would not have been enough");
     drop(stage);
     drop(held);
+}
+
+#[tokio::test]
+async fn space_is_set_aside_for_more_and_more_of_what_comes_in_order_and_for_little_of_a_part() {
+    let sick = Sick::new();
+    let fixture = Fixture::on(Arc::clone(&sick) as _).await;
+    let stage = fixture.stage(Some(100 * MIB)).await.unwrap();
+    for at in (0..100).step_by(4) {
+        stage.write_at(at * MIB, &content(0..MIB)).unwrap();
+    }
+    assert_eq!(sick.reserved(), [8, 8, 16, 32, 36].map(|mib| mib * MIB));
+    let stage = fixture.stage(Some(100 * MIB)).await.unwrap();
+    stage.write_at(50 * MIB, &content(0..MIB)).unwrap();
+    assert_eq!(sick.reserved(), [8, 8].map(|mib| mib * MIB));
+}
+
+#[tokio::test]
+async fn where_there_is_no_space_for_what_may_come_there_is_for_what_comes() {
+    let sick = Sick::new();
+    let fixture = Fixture::on(Arc::clone(&sick) as _).await;
+    let stage = fixture.stage(Some(50 * MIB)).await.unwrap();
+    sick.reserves_at_most(8 * MIB);
+    for at in 0..50 {
+        stage.write_at(at * MIB, &content(0..MIB)).unwrap();
+    }
+    let last = 2;
+    assert_eq!(
+        sick.reserved(),
+        [8, 8, 8, 8, 8, 8, last].map(|mib| mib * MIB)
+    );
 }
 
 #[tokio::test]

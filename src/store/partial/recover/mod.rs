@@ -48,7 +48,7 @@ pub(super) fn recover(
         boot,
         ..reader.header
     };
-    let mut journal = Journal::create(Arc::clone(files), scratch.to_owned(), header);
+    let mut journal = Ok(Journal::new(Arc::clone(files), scratch.to_owned(), header));
     let mut present = Present::default();
     let mut buffer = Vec::new();
     while let Some(block) = reader.next_block() {

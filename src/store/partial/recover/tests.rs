@@ -55,7 +55,7 @@ impl Partial {
             len: LEN,
         };
         let log = dir.path().join("log");
-        let mut journal = Journal::create(Arc::clone(&files), log, header).unwrap();
+        let mut journal = Journal::new(Arc::clone(&files), log, header);
         for part in parts {
             let bytes = content(part.clone());
             files.write_at(&data, part.start, &bytes).unwrap();
