@@ -401,6 +401,9 @@ struct FailOnPanic<'a>(&'a Writer);
 impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            // Nothing is to be made of what there is.
+            self.0
+                .failed(io::Error::other("a writer broke off; please report this"));
             let flight = &self.0.flight;
             flight.fail(Failure::Aborted);
             flight.cancel.cancel();

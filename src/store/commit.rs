@@ -110,7 +110,7 @@ impl Asked {
                         return Some(job);
                     }
                 }
-                job = self.jobs.recv(), if self.may_come => {
+                job = self.jobs.recv(), if self.may_come && self.syncing.len() < MOST_WAITING => {
                     let Some(job) = job else {
                         (self.may_come, self.is_open) = (false, false);
                         continue;
@@ -133,9 +133,11 @@ impl Asked {
         loop {
             let job = if let Some(synced) = self.syncing.try_join_next() {
                 unbroken(synced)
-            } else {
+            } else if self.syncing.len() < MOST_WAITING {
                 let job = self.jobs.try_recv().ok()?;
                 self.or_sync_first(job)
+            } else {
+                return None;
             };
             if job.is_some() {
                 return job;

@@ -81,6 +81,10 @@ impl Upkeep {
             }
             for shard in shards.unwrap_or_default() {
                 if shard.kind != Kind::Directory {
+                    if shard.kind != Kind::File {
+                        // A link leads to blobs, perhaps.
+                        self.usage.overlooked();
+                    }
                     foreign(&dir.join(&shard.name), 1);
                     continue;
                 }
@@ -149,8 +153,11 @@ impl Upkeep {
     /// Entries of a directory of blobs; none, logged, where it cannot be listed.
     fn entries(&self, dir: &Path) -> Vec<Entry> {
         self.files.list(dir).unwrap_or_else(|error| {
-            if !is_absent(&error) {
+            // A directory for an algorithm need not be there; of another, it may be an entry that has gone.
+            if !is_absent(&error) || dir.parent() != Some(&*self.layout.blobs_dir()) {
                 self.usage.overlooked();
+            }
+            if !is_absent(&error) {
                 tracing::warn!(
                     path = %dir.display(),
                     %error,

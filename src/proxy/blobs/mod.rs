@@ -217,6 +217,12 @@ impl BlobService {
                     return Ok(Reached::Stored(blob));
                 }
                 Err(Refusal::Failed(Failure::Aborted)) => {}
+                // It may have the blob by an earlier proof, which was not looked for, and read what others bring.
+                Err(Refusal::Source(_))
+                    if !wish.proven && self.membership.is_proven(place, digest).await =>
+                {
+                    wish.proven = true;
+                }
                 Err(refusal) => {
                     if contradicts(&refusal) {
                         self.sizes.0.invalidate(&wish.key);
@@ -238,7 +244,7 @@ impl BlobService {
         if *wanted == Wanted::Whole
             && let Some(look) = self.flights.look_in_memory(key)
         {
-            // The upstream is asked for all of it in any case, which is a proof; so nothing keeps the client waiting.
+            // The upstream is asked for all of it in any case; what it says is a proof, or has the one on disk looked for.
             return Ok((self.membership.in_memory(place, &key.digest), Some(look)));
         }
         // One after the other, the two looks at the disk would make the client wait for both.

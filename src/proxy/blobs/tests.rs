@@ -354,6 +354,37 @@ async fn a_size_that_the_upstream_contradicts_is_forgotten() {
 }
 
 #[tokio::test]
+async fn a_repository_with_a_proof_on_disk_has_what_another_brings_though_its_own_upstream_refuses()
+{
+    let world = World::new();
+    let service = world.service().await;
+    let digest = world.key().digest;
+    service.membership.forget(&ubuntu(), &digest);
+    for _ in 0..3 {
+        world.origin.fails(Fault::Refuse("invalid"));
+    }
+    let (place, call) = (ubuntu(), call());
+    let leading = service.blob(&place, &digest, BlobUse::Full, &call);
+    let mut leading = std::pin::pin!(leading);
+    assert!(futures_util::poll!(&mut leading).is_pending());
+    // Before the leader's upstream is asked, another joins.
+    let other = Wish {
+        key: world.key(),
+        source: Arc::new(OriginSource(Origin::new("b", &world.bytes))),
+        proven: true,
+        wanted: Wanted::Whole,
+    };
+    let opened = world.flights.open(&other, None).await.unwrap();
+    let Opened::Flight { handle, led: false } = opened else {
+        panic!("no flight to join: {opened:?}")
+    };
+    let answer = leading.await.unwrap();
+    assert_eq!(answer.len, Some(LEN));
+    assert_eq!(world.origin.asked().len(), 1);
+    drop(handle);
+}
+
+#[tokio::test]
 async fn what_is_brought_is_there_once_it_is_committed_and_not_before() {
     let world = World::new();
     world.blobs.commits.forget_permits(1000);

@@ -132,12 +132,15 @@ impl Refs for FakeRecords {
 
     fn first<'a>(&'a self, keys: &'a [RefKey]) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>> {
         Box::pin(async move {
+            let mut none = Ok(None);
             for key in keys {
-                if let Some(record) = self.get(key).await? {
-                    return Ok(Some(record));
+                match self.get(key).await {
+                    Ok(None) => {}
+                    Ok(found) => return Ok(found),
+                    Err(error) => none = Err(error),
                 }
             }
-            Ok(None)
+            none
         })
     }
 

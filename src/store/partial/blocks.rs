@@ -113,7 +113,8 @@ impl std::fmt::Debug for Blocks {
     }
 }
 
-/// Bytes that may be in blocks that are not done: what a kill loses at most, beside the write under way.
+/// Bytes that may be in blocks that are not done: what a kill loses at most, beside the write under way, and a block before there is
+/// a log.
 const MOST_BYTES: u64 = 768 * 1024;
 
 /// Blocks that may grow at once: more than a fetch has steps under way.

@@ -44,7 +44,7 @@ impl Journal {
     }
 
     /// Notes that `parts`, one behind the other from `offset` on, are in the file: the kernel has them, so that a killed
-    /// process loses nothing, unless it was killed within the first MiB.
+    /// process loses no more than what is in blocks that are not done, or before there is a log.
     pub(super) fn written(&mut self, offset: u64, parts: &[IoSlice<'_>]) {
         let mut at = offset;
         for part in parts {
@@ -124,7 +124,7 @@ impl Journal {
         let file = if let Some(file) = &self.file {
             file
         } else {
-            let made = create_anew(&*self.files, &self.path);
+            let made = self.files.create(&self.path);
             let made = made.map_err(|error| at("create", &self.path, &error))?;
             self.file.insert(made)
         };
@@ -136,19 +136,9 @@ impl Journal {
     }
 }
 
-/// Creates a file in the place of one that nobody could remove.
-fn create_anew(files: &dyn Files, path: &Path) -> io::Result<File> {
-    match files.create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            files.unlink(path)?;
-            files.create(path)
-        }
-        made => made,
-    }
-}
-
-/// So many blocks are noted at once at first: of fewer, it is cheaper to fetch them again.
-const FIRST_RECORDS: usize = 4;
+/// So many blocks are noted at once at first: of fewer, it is cheaper to fetch them again. With those that grow, it is no more
+/// than a MiB that is not noted.
+const FIRST_RECORDS: usize = 2;
 
 /// A log may be as long as this …
 const LEAST_LIMIT: u64 = 1 << 20;

@@ -171,6 +171,10 @@ impl Partials {
         let names = names.unwrap_or_else(|| self.unnamed(None));
         let Some(idle) = hold.idle() else {
             let space = Arc::new(self.room.reserve(needed)?);
+            if let Some(log) = &names.log {
+                // What it says of another file would be believed of this one.
+                remove(&*self.files, log)?;
+            }
             let create = || self.create(&names, Some(hold), len, Arc::clone(&space));
             return Ok(match create() {
                 // Nobody knows of what lies there.
@@ -319,8 +323,10 @@ impl Partials {
             hold: parts.hold,
             journal: parts.journal,
             steps: BTreeSet::from([step]),
-            dirty: 0,
+            // Nobody knows how much of that the disk has.
+            dirty: parts.present.iter().map(|part| part.end - part.start).sum(),
             window: FIRST_WINDOW,
+            under_way: 0,
             lock,
         };
         let stage = Stage {

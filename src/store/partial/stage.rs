@@ -61,7 +61,7 @@ impl StagedBlob {
     }
 
     /// Writes `parts`, one behind the other, from `offset` on. Blocks, for longer when the disk is slower than the writer:
-    /// a GiB at most waits to reach it. [`io::ErrorKind::StorageFull`] where there is no room.
+    /// some hundred MiB at most wait to reach it. [`io::ErrorKind::StorageFull`] where there is no room.
     pub fn write_parts_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
         self.stage.begin()?.write(offset, parts)
     }

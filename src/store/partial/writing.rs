@@ -27,6 +27,8 @@ pub(in crate::store) struct Writing {
     pub(super) dirty: u64,
     /// After how many there is the next.
     pub(super) window: u64,
+    /// What the last write-back took along.
+    pub(super) under_way: u64,
     /// The data directory's lock: nothing is written without it.
     #[expect(dead_code, reason = "held, not used")]
     pub(super) lock: Arc<File>,
@@ -147,13 +149,13 @@ impl Writing {
             return Ok(());
         }
         if !stage.write_back.begin() {
-            if self.dirty < MOST_BEHIND {
+            if self.dirty.saturating_add(self.under_way) < MOST_BEHIND {
                 return Ok(());
             }
-            self.dirty = 0;
+            (self.dirty, self.under_way) = (0, 0);
             return stage.sync();
         }
-        self.dirty = 0;
+        (self.dirty, self.under_way) = (0, self.dirty);
         self.window = self.window.saturating_mul(2).min(MOST_WINDOW);
         let chore = Chore::WriteBack {
             path: stage.path.clone(),
@@ -191,7 +193,13 @@ pub(super) fn set_aside(stage: &Stage, steps: &Range<u64>) -> io::Result<()> {
         .map_or(LEAST_SET_ASIDE, |len| len.min(to).saturating_sub(from));
     if len > 0 && (stage.len.is_some() || steps.start == 0) {
         let reserve = || stage.files.reserve(&stage.file, from, len);
-        match stage.room.with_space(reserve) {
+        // For what may come, nothing gives way.
+        let reserved = if steps.end > steps.start + 1 {
+            reserve()
+        } else {
+            stage.room.with_space(reserve)
+        };
+        match reserved {
             // The claim alone must do.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
             other => other.map_err(|error| at("set space aside for", &stage.path, &error))?,
@@ -233,7 +241,8 @@ const MOST_WINDOW: u64 = 128 << 20;
 /// What is more than this is synced before it is committed, by itself.
 const LARGE: u64 = 8 << 20;
 
-/// While the disk takes what came before, so much more is written before the writer waits for it: a blob comes as fast as
-/// the network brings it, and clients get it as fast, unless it is much larger than this. The kernel makes the writer
-/// wait sooner where memory is short. What is left at the end is synced before the commit, and holds up no other.
-const MOST_BEHIND: u64 = 1 << 30;
+/// So much waits for the disk, with what it is taking, before the writer waits for it: a blob comes as fast as the network
+/// brings it, and clients get it as fast, unless it is much larger than this. The kernel makes the writer
+/// wait sooner where memory is short. What is left at the end is synced before the commit, and holds up no other; but a stop waits
+/// for it.
+const MOST_BEHIND: u64 = 512 << 20;
