@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -189,7 +189,13 @@ impl Files for Sick {
         let mut syncs = self.syncs.lock();
         loop {
             match *syncs {
-                Syncs::Wait(least) if len >= least => self.released.wait(&mut syncs),
+                Syncs::Wait(least) if len >= least => {
+                    // A test that has failed lets nobody go.
+                    let waited = self.released.wait_for(&mut syncs, PATIENCE);
+                    if waited.timed_out() {
+                        return Err(rustix::io::Errno::TIMEDOUT.into());
+                    }
+                }
                 Syncs::Fail(least) if len >= least => return Err(rustix::io::Errno::IO.into()),
                 _ => break,
             }
@@ -266,3 +272,6 @@ impl Files for Sick {
         Disk.boot_id()
     }
 }
+
+/// No test holds a sync back for longer.
+const PATIENCE: Duration = Duration::from_mins(1);
