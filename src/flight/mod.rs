@@ -49,7 +49,7 @@ use ports::{Blob, Blobs, Source};
 use shared::{Boarding, Flight};
 use state::First;
 
-/// Bytes of all flights that may wait for the disk.
+/// Bytes of all flights that may wait to be written and hashed.
 const IN_MEMORY_BYTES: usize = 64 * 1024 * 1024;
 /// Fetches that may go on when nobody reads them.
 const UNATTENDED: usize = 16;

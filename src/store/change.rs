@@ -80,7 +80,7 @@ pub(super) enum Expected {
 }
 
 impl Change {
-    /// Whether there is so much content that the disk has not taken yet that others should not wait for it.
+    /// Whether there may be so much content that the disk has not taken yet that others should not wait for it.
     pub(super) fn is_behind(&self) -> bool {
         matches!(self, Self::Commit { stage, .. } if stage.is_behind())
     }

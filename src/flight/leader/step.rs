@@ -13,7 +13,7 @@ use crate::flight::shared::Flight;
 use crate::flight::state::{Ask, Mismatch, StepId, Take};
 use crate::flight::writer::{Permits, Writer};
 
-/// Bytes of one flight that may wait for the disk.
+/// Bytes of one flight that may wait to be written and hashed.
 const QUEUE_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a step has to tell.
